@@ -1,0 +1,65 @@
+# `make demo` and `make test` each set up all they need in .venv, from Python 3.11+, make and a package index.
+
+# The first interpreter that runs and is new enough; `make PYTHON=…` chooses another.
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$python"; break; fi; done)
+endif
+
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PHOTOGRAPHS := $(VENV)/photographs
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo     prefetch, fetch and force-refresh a few hundred pictures from a server of its own"
+	@echo "make test     linters, types, import rules and all tests"
+	@echo "make lint     the first three of these"
+	@echo "make format   let ruff lay out the code and mend what it can"
+	@echo "make clean    remove .venv and all caches"
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m examples.demo
+
+test: lint $(PHOTOGRAPHS)/.unpacked
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip knows dependency groups from 25.1 on.
+$(VENV)/.pip:
+	@test -n "$(PYTHON)" || { echo "imagecache needs Python 3.11 or newer, and none was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+# The stamps are older than pyproject.toml when its dependencies may have changed.
+$(VENV)/.demo: $(VENV)/.pip pyproject.toml
+	$(PIP) install --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.pip pyproject.toml
+	$(PIP) install --editable '.[cli]' --group dev
+	@touch $@
+
+# The scikit-image wheel carries photographs. It is unpacked, never installed, so one build serves every platform.
+$(PHOTOGRAPHS)/.unpacked: $(VENV)/.pip tests/real/photographs.txt tests/real/unpack_photographs.py
+	$(PIP) download --no-deps --only-binary :all: --platform manylinux_2_28_x86_64 --python-version 3.11 \
+		--implementation cp --abi cp311 --dest $(PHOTOGRAPHS)/wheel --requirement tests/real/photographs.txt
+	$(BIN)/python tests/real/unpack_photographs.py $(PHOTOGRAPHS)/wheel $(PHOTOGRAPHS)
+	@touch $@
