@@ -1,0 +1,81 @@
+"""What is known of a stored answer: its row, and its metadata. Values only; bytes and pixels live elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .headers import Headers
+
+Namespace = Literal["image", "response"]
+"""Answers of ``fetch_response`` are rows of their own, so that an image call never meets an HTML page."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """The identity of one stored thing.
+
+    ``key_hash`` is ``hash_for_key(key)``; ``scope`` keeps users apart ("" is everybody's); ``vary`` is a
+    digest of the request fields that the answer's Vary nominates ("" where it nominates none);
+    ``processor`` names a processed or encoded variant ("" is the bytes as they came).
+    """
+
+    key_hash: str
+    scope: str = ""
+    vary: str = ""
+    processor: str = ""
+    namespace: Namespace = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The metadata of a stored answer; written and read as JSON, covered by a checksum.
+
+    Times are wall seconds. ``stored_until`` is ours, what HTTP calls fresh is computed from
+    ``headers``, ``request_time`` and ``response_time`` when it is asked for, and never stored.
+    ``checksum`` is the SHA-256 hex of the stored bytes; ``source_checksum`` that of the original body
+    that a variant was made from (of an original: its own). ``lifetime`` is what an access extends
+    ``stored_until`` by: seconds, ``inf`` for never, None where the date is fixed.
+    """
+
+    row: RowKey
+    key: str
+    url: str
+    final_url: str
+    status: int
+    headers: Headers
+    vary_fields: tuple[tuple[str, str], ...]
+    request_time: float
+    response_time: float
+    validated_at: float
+    stored_at: float
+    stored_until: float
+    lifetime: float | None
+    checksum: str
+    source_checksum: str
+    byte_count: int
+    etag: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+class Protection:
+    """The rows of one job, which its own later rows may not push out of the disk.
+
+    A prefetch larger than the disk limit would else end with its last half stored and every URL reported as
+    stored. Other callers' rows evict by least recent use as ever. Adding is safe from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._rows: set[RowKey] = set()
+
+    def add(self, row: RowKey) -> None:
+        """Protect a row; the store adds what is put under this protection by itself."""
+        self._rows.add(row)
+
+    def __contains__(self, row: RowKey) -> bool:
+        return row in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)

@@ -1,0 +1,71 @@
+"""Header fields as a value: case-insensitive, in order, repeated fields kept. No parsing of values here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+SECRET_FIELDS = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
+"""Fields whose values never appear in a repr, a log or an error."""
+
+
+class Headers(Mapping[str, str]):
+    """An immutable, case-insensitive list of header fields.
+
+    ``headers["vary"]`` joins repeated fields with ", " (RFC 9110, 5.2); :meth:`get_all` keeps them apart.
+    Iteration gives each name once, as first spelled.
+
+    >>> Headers([("Vary", "Accept"), ("vary", "Origin")])["VARY"]
+    'Accept, Origin'
+    """
+
+    __slots__ = ("_values", "pairs")
+
+    pairs: tuple[tuple[str, str], ...]
+
+    def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        self.pairs = tuple(fields.items() if isinstance(fields, Mapping) else fields)
+        values: dict[str, list[str]] = {}
+        for name, value in self.pairs:
+            values.setdefault(name.lower(), []).append(value)
+        self._values = values
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(self._values[name.lower()])
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        seen: set[str] = set()
+        for name, _ in self.pairs:
+            if name.lower() not in seen:
+                seen.add(name.lower())
+                yield name
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(tuple((name.lower(), tuple(values)) for name, values in sorted(self._values.items())))
+
+    def __eq__(self, other: object) -> bool:
+        return self._values == other._values if isinstance(other, Headers) else NotImplemented
+
+    def __repr__(self) -> str:
+        shown = [(n, "…" if n.lower() in SECRET_FIELDS else v) for n, v in self.pairs]
+        return f"Headers({shown!r})"
+
+    def get_all(self, name: str) -> tuple[str, ...]:
+        """Every value of the field, in order; () if it is absent."""
+        return tuple(self._values.get(name.lower(), ()))
+
+    def updated(self, fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
+        """These fields with those of ``fields`` in place of their namesakes."""
+        new = Headers(fields)
+        kept = [pair for pair in self.pairs if pair[0].lower() not in new._values]
+        return Headers([*kept, *new.pairs])
+
+    def without(self, *names: str) -> Headers:
+        """These fields less the named ones."""
+        gone = {name.lower() for name in names}
+        return Headers([pair for pair in self.pairs if pair[0].lower() not in gone])

@@ -1,0 +1,97 @@
+"""Identity: from a URL to the key, its hash, and the scope that keeps users apart. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+from .errors import InvalidURLError
+
+CREDENTIAL_FIELDS = ("authorization", "cookie")
+"""Request fields that make a request one user's own (RFC 9111, 3.5)."""
+
+
+def key_for_url(url: str) -> str:
+    """The cache key of a URL: the string as given, cut at ``#``; nothing else is normalised."""
+    return url.partition("#")[0]
+
+
+def hash_for_key(key: str) -> str:
+    """The SHA-256 hex of a key: the name of an entry on disk, in delegates and in the registry.
+
+    Kingfisher's ``hash(forKey:)``.
+
+    >>> hash_for_key("hello")[:8]
+    '2cf24dba'
+    """
+    # A lone surrogate cannot be sent, but must not raise UnicodeEncodeError from inside a hash.
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def check_url(url: object) -> str:
+    """The URL as a string, if it can be asked for at all.
+
+    Raises InvalidURLError for anything but an absolute http or https URL with a host.
+    """
+    text = url if isinstance(url, str) else str(url) if type(url).__name__ == "URL" else None
+    if text is None:
+        raise InvalidURLError(f"a URL is a str or a yarl.URL, not {type(url).__name__}")
+    if not text.strip():
+        raise InvalidURLError("the URL is empty")
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        if "@" in text:
+            # The parser's own words may quote the userinfo.
+            raise InvalidURLError("no valid URL", url=display_url(text)) from None
+        raise InvalidURLError(f"no valid URL: {error}", url=text) from error
+    if parts.scheme.lower() not in ("http", "https"):
+        scheme = parts.scheme or "none"
+        raise InvalidURLError(f"only http and https URLs can be fetched, the scheme is {scheme}", url=display_url(text))
+    if not host:
+        raise InvalidURLError("the URL has no host", url=display_url(text))
+    return text
+
+
+def display_url(url: str) -> str:
+    """The URL without userinfo, as it may be shown, logged and stored."""
+    if "@" not in url:
+        return url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "<invalid URL>"
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def userinfo_of(url: str) -> str:
+    """``user:password`` of the URL, or ""."""
+    if "@" not in url:
+        return ""
+    netloc = urlsplit(url).netloc
+    return netloc.rpartition("@")[0] if "@" in netloc else ""
+
+
+def is_scoped(url: str, headers: Mapping[str, str], partition: str) -> bool:
+    """Whether a request belongs to one user: a partition, explicit credentials, or userinfo."""
+    return bool(partition or userinfo_of(url) or any(n.lower() in CREDENTIAL_FIELDS for n in headers))
+
+
+def scope_for(url: str, headers: Mapping[str, str], partition: str, secret: bytes) -> str:
+    """The scope of a request: "" for everybody's, else an HMAC that tells users apart and reveals nothing.
+
+    ``secret`` is the random key kept with the index: without it, a scope on disk could be tried
+    against a list of guessed tokens.
+    """
+    if not is_scoped(url, headers, partition):
+        return ""
+    credentials = sorted((n.lower(), v) for n, v in headers.items() if n.lower() in CREDENTIAL_FIELDS)
+    parts = [partition, userinfo_of(url), *(f"{n}:{v}" for n, v in credentials)]
+    # Lengths first, so that no two different lists run together into the same text.
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return hmac.new(secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]

@@ -1,0 +1,599 @@
+"""The manager: owns the parts, and says for each call which of them answers. Kingfisher's ``KingfisherManager``.
+
+The order of events of a call is here, one short method a decision; what the stages do is in ``pipeline``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from .clock import Clock, SystemClock
+from .delegate import Delegates, Handle
+from .errors import ImageCacheError, ManagerClosedError, NotInCacheError, WrongLoopError
+from .expiration import SECONDS_PER_DAY, ExpirationLike, as_expiration
+from .headers import Headers
+from .imaging.animation import open_animation
+from .imaging.encode import Encoding
+from .imaging.limits import ImageLimits
+from .imaging.sniff import suffix_for
+from .keys import display_url, key_for_url
+from .metrics import Counters, Metrics
+from .network.downloader import ImageDownloader
+from .network.settings import NetworkOptions, Timeouts
+from .pipeline.behind import RefreshBehind
+from .pipeline.cached import CachedImage, Currency
+from .pipeline.encoded import AnyEncoding, EncodeStage, LikeSource
+from .pipeline.files import write_atomically
+from .pipeline.flight import Caller, FlightTable
+from .pipeline.load import Loaded, Loader
+from .pipeline.machine import cache_folder, default_memory_limit
+from .pipeline.options import check_timeout, request_for
+from .pipeline.parts import Parts, Rules, memory_key
+from .pipeline.pixels import Made, PixelStage
+from .pipeline.prefetcher import ImagePrefetcher, Urls
+from .pipeline.response import ResponseStage
+from .pipeline.workers import Workers
+from .protocols import Animation, CacheSerializer, RedirectHandler, RequestModifier, RetryStrategy
+from .request import CachePolicy, FetchOptions, ImageRequest, Priority
+from .result import CachedResponse, ImageResult, ServedFrom
+from .storage.cache import ImageCache
+from .units import parse_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import aiohttp
+    from PIL import Image
+
+    from .storage.etags import ETagRegistry
+
+POLL_INTERVAL = 1.0
+"""Seconds between two looks at what other processes changed: half of the two that they may go unnoticed."""
+PREFETCH_TIMEOUT = 600.0
+"""A prefetch has time: seconds in all for one URL."""
+
+
+class ImageManager:
+    """Fetches images: from memory, from disk, or from their server, which it asks as little as it may.
+
+    ``name`` chooses the folder, so that two programs of one user do not clear each other's cache. Use it as an
+    async context manager, or call :meth:`aclose`. It belongs to the event loop it is first used on.
+
+    >>> async with ImageManager("docs-sample") as images:
+    ...     image = await images.fetch_image(url)
+
+    Sizes are bytes or texts such as ``"256 MiB"``; durations are seconds. ``directory`` is used as given; without
+    it the folder is one by ``name`` where the system keeps caches (``IMAGECACHE_DIR`` stands in for that
+    place). ``disk_limit=0`` keeps nothing on disk. ``memory_limit`` is an eighth of the usable memory and
+    at most 256 MiB. ``revalidate_after`` is the age at which a copy served by the default policy is revalidated
+    behind; None for never. ``etags=False`` leaves conditional requests to your own modifiers. ``key_for_url`` says
+    what identifies an image where its URL does not (signatures). ``session`` is used and left open.
+    ``block_private`` refuses addresses that are not globally reachable; see also :meth:`untrusted`.
+
+    Raises ValueError and TypeError for arguments that make no sense; it opens nothing before its first use.
+    """
+
+    def __init__(
+        self,
+        name: str = "default",
+        *,
+        directory: str | os.PathLike[str] | None = None,
+        memory_limit: int | str | None = None,
+        memory_items: int | None = None,
+        disk_limit: int | str | None = None,
+        memory_expiration: ExpirationLike = 300.0,
+        disk_expiration: ExpirationLike = 7 * SECONDS_PER_DAY,
+        policy: CachePolicy = CachePolicy.CACHE_ELSE_LOAD,
+        revalidate_after: float | None = SECONDS_PER_DAY,
+        etags: bool = True,
+        keep_no_store: bool = False,
+        key_for_url: Callable[[str], str] = key_for_url,
+        serializer: CacheSerializer | None = None,
+        session: aiohttp.ClientSession | None = None,
+        headers: Mapping[str, str] | None = None,
+        user_agent: str | None = None,
+        timeout: float | None = 60.0,
+        timeouts: Timeouts | None = None,
+        max_body: int | str = "64 MiB",
+        max_redirects: int = 10,
+        connections: int = 64,
+        connections_per_host: int = 6,
+        host_limits: Mapping[str, int] | None = None,
+        block_private: bool = False,
+        allow_addresses: tuple[str, ...] = (),
+        retry: RetryStrategy | None = None,
+        redirect_handler: RedirectHandler | None = None,
+        limits: ImageLimits | None = None,
+        decode_budget: int | str | None = None,
+        decode_threads: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if not isinstance(policy, CachePolicy):
+            raise TypeError(f"policy is a CachePolicy, not {policy!r}")
+        if not callable(key_for_url):
+            raise TypeError(f"key_for_url is a function of a URL, not {key_for_url!r}")
+        self.name = name
+        self.clock: Clock = clock or SystemClock()
+        self.counters = Counters()
+        memory_bytes = _limit(memory_limit, "IMAGECACHE_MEMORY_LIMIT", "memory_limit", default_memory_limit())
+        disk_bytes = _limit(disk_limit, "IMAGECACHE_DISK_LIMIT", "disk_limit", 2**30)
+        folder = cache_folder(name, directory) if disk_bytes else None
+        options = NetworkOptions(
+            timeouts=replace(timeouts or Timeouts(), total=check_timeout(timeout)),
+            max_body=parse_size(max_body, name="max_body"),
+            max_redirects=max_redirects,
+            connections=connections,
+            per_host=connections_per_host,
+            host_limits=dict(host_limits or {}),
+            headers=Headers(headers or {}),
+            block_private=block_private,
+            allow_addresses=tuple(allow_addresses),
+            user_agent=user_agent,
+        )
+        self._delegates = Delegates()
+        self.downloader = ImageDownloader(
+            options,
+            session=session,
+            clock=self.clock,
+            delegates=self._delegates,
+            retry=retry,
+            redirect_handler=redirect_handler,
+        )
+        rules = Rules(
+            limits=limits or ImageLimits(),
+            memory_expiration=as_expiration(memory_expiration, name="memory_expiration"),
+            disk_expiration=as_expiration(disk_expiration, name="disk_expiration"),
+            revalidate_after=check_timeout(revalidate_after),
+            use_etags=etags,
+            keep_no_store=keep_no_store,
+            serializer=serializer,
+            default_headers=options.default_headers,
+        )
+        self.cache: ImageCache[CachedImage] = ImageCache(
+            folder,
+            clock=self.clock,
+            memory_limit=memory_bytes,
+            memory_items=memory_items,
+            disk_limit=disk_bytes,
+            memory_expiration=rules.memory_expiration,
+            disk_expiration=rules.disk_expiration,
+            delegates=self._delegates,
+            key_for_url=key_for_url,
+            on_change=self._changed_elsewhere,
+        )
+        budget = parse_size(decode_budget, name="decode_budget") if decode_budget is not None else memory_bytes
+        self._workers = Workers(threads=decode_threads, budget=budget)
+        self._parts = Parts(
+            clock=self.clock,
+            cache=self.cache,
+            downloader=self.downloader,
+            workers=self._workers,
+            flights=FlightTable(),
+            currency=Currency(),
+            delegates=self._delegates,
+            counters=self.counters,
+            rules=rules,
+            refresh_behind=self._ask_behind,
+        )
+        self._flights = self._parts.flights
+        self._loader = Loader(self._parts)
+        self._pixels = PixelStage(self._parts, self._loader)
+        self._encode = EncodeStage(self._parts, self._pixels)
+        self._responses = ResponseStage(self._parts)
+        self._behind = RefreshBehind(self._parts, self._loader, self._pixels, timeout=options.timeouts.total)
+        self._key_for_url = key_for_url
+        self._policy = policy
+        self._timeout = options.timeouts.total
+        # With keys of one's own, a URL that is also some other URL's key must not be looked up bare.
+        self._has_short_cut = policy in _SERVED_FROM_MEMORY and key_for_url is _URL_IS_KEY
+        self._memory_get = self.cache.memory.get
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lifetime: AsyncGenerator[None, None] | None = None
+        self._poll_timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    @classmethod
+    def untrusted(cls, name: str = "default", **options: Any) -> Self:
+        """A manager for URLs that strangers give: it visits no private address, and takes no more than it should.
+
+        10 MiB of body, 40 megapixels, 10 s in all, 3 redirects, no private addresses; ``options`` are those of
+        the class and go over these.
+        """
+        strict: dict[str, Any] = {
+            "block_private": True,
+            "max_body": "10 MiB",
+            "max_redirects": 3,
+            "timeout": 10.0,
+            "limits": ImageLimits(max_pixels=40_000_000),
+        }
+        return cls(name, **{**strict, **options})
+
+    def __repr__(self) -> str:
+        return f"<ImageManager {self.name!r}{' closed' if self._is_closed else ''}>"
+
+    # Fetching
+
+    async def fetch_image(self, url: str, **options: Unpack[FetchOptions]) -> Image.Image:
+        """The image of a URL: loaded, upright, in mode L, LA, RGB or RGBA, and yours to change.
+
+        The options are those of :class:`FetchOptions`. Raises ImageCacheError for whatever goes wrong,
+        ValueError or TypeError for options that make no sense.
+        """
+        if not options and self._has_short_cut:
+            with suppress(TypeError):  # An unhashable URL: told as what it is below.
+                cached = self._memory_get(url)
+                if cached is not None:
+                    self.counters.memory_hits += 1
+                    return cached.hand_out()
+        request = self._request(url, options)
+        cached = self._memory_hit(request)
+        if cached is None:
+            made, _ = await self._make(request)
+            cached = made.cached
+        return cached.hand_out()
+
+    async def fetch(self, url: str, **options: Unpack[FetchOptions]) -> ImageResult:
+        """The image of a URL with how it was come by: an :class:`ImageResult`. Options as for fetch_image."""
+        started = self.clock.monotonic()
+        request = self._request(url, options)
+        cached = self._memory_hit(request)
+        if cached is not None:
+            metrics = Metrics(total=self.clock.monotonic() - started)
+            stale = self.clock.time() >= cached.fresh_until
+            loaded = Loaded(
+                cached.entry,
+                None,
+                ServedFrom.MEMORY,
+                may_keep=True,
+                stamp=self._parts.currency.stamp(request.key_hash),
+                stale=stale,
+                metrics=metrics,
+            )
+            return self._result(request, cached, loaded, ServedFrom.MEMORY, metrics)
+        made, caller = await self._make(request)
+        loaded = made.loaded
+        metrics = replace(
+            loaded.metrics,
+            decode=made.decode_time,
+            process=made.process_time,
+            total=self.clock.monotonic() - started,
+            shared=caller.has_joined_others,
+        )
+        source = ServedFrom.MEMORY if made.is_reused and loaded.body is None else loaded.served_from
+        return self._result(request, made.cached, loaded, source, metrics)
+
+    async def fetch_data(
+        self,
+        url: str,
+        *,
+        format: str | None = None,
+        quality: int | None = None,
+        **options: Unpack[FetchOptions],
+    ) -> bytes:
+        """The exact bytes of a URL's image, checked to be one; or, with ``processors`` or ``format``, encoded ones.
+
+        ``format`` is Pillow's name or a common one ("WEBP", "jpg"); without it a processed image is written in its
+        source's own format, or as PNG where that cannot hold it. ``quality`` is the encoder's, 1 to 100. What was
+        encoded is kept on disk as a variant of its original.
+        """
+        encoding = Encoding(format, quality) if format is not None else None
+        body, _, _ = await self._data(self._request(url, options), encoding, quality)
+        return body
+
+    async def fetch_file(
+        self,
+        url: str,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        format: str | None = None,
+        quality: int | None = None,
+        **options: Unpack[FetchOptions],
+    ) -> Path:
+        """A file with the bytes of :meth:`fetch_data`.
+
+        With ``to``, a copy that appears there whole or not at all; without it a read-only file in the cache's
+        own folder, with the true suffix, that stays for about an hour.
+        """
+        encoding = Encoding(format, quality) if format is not None else None
+        body, name, loaded = await self._data(self._request(url, options), encoding, quality)
+        if to is not None:
+            return await self._workers.run(write_atomically, os.fspath(to), body)
+        return await self.cache.disk.hold(loaded.entry, body, suffix_for(name))
+
+    async def fetch_response(
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        policy: CachePolicy = CachePolicy.PROTOCOL,
+        follow_redirects: bool = False,
+        partition: str | Callable[[], str] = "",
+        timeout: float | None = 60.0,
+    ) -> CachedResponse:
+        """The HTTP cache itself (RFC 9111): any status, any media type, GET or HEAD, nothing decoded or judged."""
+        if method not in ("GET", "HEAD"):
+            raise ValueError(f"fetch_response sends GET or HEAD, not {method!r}")
+        options = FetchOptions(policy=policy, headers=headers or {}, partition=partition, timeout=timeout)
+        request = self._request(url, options)
+        await self._start()
+        return await self._responses.fetch(
+            request, self._caller(request), method=method, follow_redirects=follow_redirects
+        )
+
+    def prefetch(
+        self,
+        urls: Urls,
+        *,
+        concurrency: int = 16,
+        force_refresh: bool = False,
+        headers: Mapping[str, str] | None = None,
+        partition: str | Callable[[], str] = "",
+        timeout: float | None = PREFETCH_TIMEOUT,
+    ) -> ImagePrefetcher:
+        """Bring many images onto the disk, checked but not decoded: ``await`` it for a report, or iterate over it.
+
+        ``urls`` may be any iterable or async iterable; ``timeout`` is for each URL. A prefetch never evicts what
+        it stored itself: where the disk limit leaves no more room it stops, and its report says so.
+        """
+        options = FetchOptions(
+            force_refresh=force_refresh,
+            headers=headers or {},
+            partition=partition,
+            timeout=timeout,
+            priority=Priority.LOW,
+        )
+
+        async def start(url: str) -> tuple[ImageRequest, Caller]:
+            request = self._request(url, options)
+            await self._start()
+            return request, self._caller(request)
+
+        return ImagePrefetcher(urls, self._parts, self._loader, start, concurrency=concurrency)
+
+    # What can be added and looked at
+
+    def add_request_modifier(self, modifier: RequestModifier) -> Handle:
+        """Change every request before it is sent; ``remove()`` on what is returned, or ``with``, ends it."""
+        return self.downloader.add_request_modifier(modifier)
+
+    def add_delegate(self, delegate: object) -> Handle:
+        """Tell an object what happens: any subset of the methods of :class:`ImageDownloaderDelegate` and
+        :class:`ImageCacheDelegate`, sync or async. Returns a handle with ``remove()``."""
+        return self._delegates.add(delegate)
+
+    @property
+    def etags(self) -> ETagRegistry:
+        """The entity tags of what is stored."""
+        return self.cache.etags
+
+    # Storing
+
+    async def remove(self, url: str) -> int:
+        """Remove all that is stored for a URL, in both tiers: every variant, of every user. Returns the rows."""
+        await self._start()
+        return await self.cache.remove(url)
+
+    def clear_memory(self) -> None:
+        """Drop all decoded images; the disk keeps its bytes."""
+        self.cache.clear_memory()
+
+    async def clear_disk(self) -> None:
+        """Drop all stored bytes and their ETags; memory keeps its images."""
+        await self._start()
+        await self.cache.clear_disk()
+
+    async def clear(self) -> None:
+        """Drop everything from both tiers."""
+        await self._start()
+        await self.cache.clear()
+
+    async def clean_expired(self) -> list[str]:
+        """Drop what has expired, then what is over the limit; returns the hashes that went from the disk."""
+        await self._start()
+        return await self.cache.clean_expired()
+
+    # Lifetime
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End what is under way (its callers get ManagerClosedError), write out what is queued, let go of all.
+
+        An injected session stays open. A second call does nothing.
+        """
+        if self._lifetime is not None:
+            await self._lifetime.aclose()
+        await self._close()
+
+    async def _live(self) -> AsyncGenerator[None, None]:
+        # A loop that ends finishes its async generators: that is how a manager nobody closes is closed.
+        try:
+            yield
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._has_short_cut = False
+        if self._poll_timer is not None:
+            self._poll_timer.cancel()
+        await self._flights.close()
+        await self.downloader.aclose()
+        await self.cache.aclose()
+        self._workers.shutdown()
+        await self._delegates.drain()
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is loop and not self._is_closed:
+            return
+        if self._is_closed:
+            raise ManagerClosedError("the manager was closed")
+        if self._loop is not None:
+            raise WrongLoopError("this manager belongs to another event loop; make one for each loop")
+        self._loop = loop
+        self._lifetime = self._live()
+        await anext(self._lifetime)
+
+    # The decisions of a call
+
+    def _request(self, url: object, options: FetchOptions) -> ImageRequest:
+        return request_for(url, options, key_for_url=self._key_for_url, policy=self._policy, timeout=self._timeout)
+
+    def _caller(self, request: ImageRequest) -> Caller:
+        return Caller(
+            self.clock,
+            url=display_url(request.url),
+            priority=request.priority,
+            progress=request.progress,
+            timeout=request.timeout,
+        )
+
+    def _memory_hit(self, request: ImageRequest) -> CachedImage | None:
+        """The image in memory, if the policy of the call lets it be the answer."""
+        if request.policy not in _MAY_HIT_MEMORY or self._is_closed:
+            return None
+        cached = self.cache.memory.get(memory_key(request))
+        if cached is None:
+            return None
+        if request.policy is CachePolicy.PROTOCOL and self.clock.time() >= cached.fresh_until:
+            return None
+        if request.policy is CachePolicy.STALE_WHILE_REVALIDATE:
+            self._ask_behind(request)
+        self.counters.memory_hits += 1
+        return cached
+
+    async def _make(self, request: ImageRequest) -> tuple[Made, Caller]:
+        """Bytes, then pixels; into memory if they are still the current ones."""
+        await self._start()
+        caller = self._caller(request)
+        try:
+            loaded = await self._loader.load(request, caller)
+            made = await self._pixels.make(loaded, request, caller)
+        except ImageCacheError:
+            self.counters.failures += 1
+            raise
+        self.counters.joined += caller.has_joined_others
+        loaded = made.loaded
+        if made.is_reused and made.cached.entry.row == loaded.entry.row:
+            made.cached.entry = loaded.entry
+        if loaded.may_keep and self._parts.currency.is_current(loaded.stamp):
+            if request.memory_expiration is not None or self.cache.memory.peek(made.cached.key) is not made.cached:
+                self._parts.remember(made.cached, request.memory_expiration)
+            self._watch_others()
+        if loaded.served_from is ServedFrom.NETWORK and self._delegates.listens("did_download_image"):
+            image = made.cached.hand_out()
+            await self._delegates.ask("did_download_image", image, display_url(request.url), loaded.response)
+        return made, caller
+
+    async def _data(
+        self, request: ImageRequest, encoding: Encoding | None, quality: int | None
+    ) -> tuple[bytes, str | None, Loaded]:
+        """The bytes, Pillow's name of their format, and the answer they are of."""
+        await self._start()
+        caller = self._caller(request)
+        is_exact = encoding is None and quality is None and not request.processors and request.mode == "auto"
+        try:
+            loaded = await self._loader.load(request, caller, wants_body=is_exact)
+            if is_exact:
+                loaded = await self._loader.with_body(loaded, request, caller)
+                assert loaded.body is not None
+                return loaded.body, loaded.entry.format, loaded
+            chosen: AnyEncoding = encoding or LikeSource(loaded.entry.format, quality)
+            encoded = await self._encode.make(loaded, request, chosen, caller)
+        except ImageCacheError:
+            self.counters.failures += 1
+            raise
+        return encoded.body, encoded.format, encoded.loaded
+
+    def _result(
+        self,
+        request: ImageRequest,
+        cached: CachedImage,
+        loaded: Loaded,
+        source: ServedFrom,
+        metrics: Metrics,
+    ) -> ImageResult:
+        entry = loaded.entry
+        return ImageResult(
+            image=cached.hand_out(),
+            url=display_url(request.url),
+            final_url=entry.final_url,
+            status=entry.status,
+            headers=entry.headers,
+            served_from=source,
+            revalidated=loaded.revalidated,
+            changed=loaded.changed,
+            stale=loaded.stale,
+            etag=entry.etag,
+            format=entry.format,
+            byte_count=entry.byte_count,
+            checksum=entry.checksum,
+            redirects=loaded.redirects,
+            metrics=metrics,
+            read_data=partial(self._read_data, loaded),
+            open_animation=partial(self._open_animation, url=entry.url),
+        )
+
+    async def _read_data(self, loaded: Loaded) -> bytes:
+        body = loaded.body if loaded.body is not None else await self._loader.read_stored(loaded)
+        if body is None:
+            raise NotInCacheError("the bytes of this image are no longer stored", url=loaded.entry.url)
+        return body
+
+    async def _open_animation(self, body: bytes, *, url: str) -> Animation:
+        return await self._workers.run(open_animation, body, self._parts.rules.limits, url)
+
+    # Behind the calls
+
+    def _ask_behind(self, request: ImageRequest) -> None:
+        if not self._is_closed:
+            self._behind.ask(request)
+
+    def _watch_others(self) -> None:
+        # Only while there is something in memory that another process could make out of date.
+        if self._poll_timer is None and not self._is_closed and self._loop is not None and len(self.cache.memory):
+            self._poll_timer = self._loop.call_later(POLL_INTERVAL, self._poll)
+
+    def _poll(self) -> None:
+        self._poll_timer = None
+        if not self._is_closed and len(self.cache.memory):
+            self._flights.start(self.cache.disk.poll())
+            self._watch_others()
+
+    def _changed_elsewhere(self, key_hash: str, checksum: str | None) -> None:
+        """Something was stored, removed or cleared, here or by another process: follow it."""
+        if key_hash == "*":
+            self._parts.currency.supersede_all()
+        else:
+            self._parts.currency.supersede(key_hash, checksum)
+
+
+_URL_IS_KEY = key_for_url
+_SERVED_FROM_MEMORY = (CachePolicy.CACHE_ELSE_LOAD, CachePolicy.CACHE_ONLY)
+_MAY_HIT_MEMORY = (*_SERVED_FROM_MEMORY, CachePolicy.PROTOCOL, CachePolicy.STALE_WHILE_REVALIDATE)
+
+
+def _limit(given: int | str | None, variable: str, name: str, default: int) -> int:
+    """A size from the argument, else from the environment, else the default."""
+    if given is not None:
+        return parse_size(given, name=name)
+    text = os.environ.get(variable)
+    return parse_size(text, name=variable) if text else default

@@ -1,0 +1,132 @@
+"""What is asked for: the options of a call, and the request that modifiers see and change. Values only."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from .expiration import ExpirationLike, StorageExpiration
+from .headers import Headers
+from .keys import display_url
+
+if TYPE_CHECKING:
+    from .entry import Protection
+    from .protocols import ImageProcessor
+
+
+class CachePolicy(enum.Enum):
+    """When a stored copy may be used: NSURLRequestCachePolicy, all six, and one more."""
+
+    CACHE_ELSE_LOAD = "cache-else-load"
+    """A stored copy until its storage expiration, else load (the default; Kingfisher's way)."""
+    CACHE_ONLY = "cache-only"
+    """Never the network; a miss is NotInCacheError."""
+    PROTOCOL = "protocol"
+    """RFC 9111 as a private cache: fresh is served, stale is asked about."""
+    REVALIDATE = "revalidate"
+    """Always ask, with validators; a 304 gives the stored copy. ``force_refresh=True`` means this."""
+    RELOAD = "reload"
+    """Load in full, without validators; the new copy is stored."""
+    RELOAD_END_TO_END = "reload-end-to-end"
+    """The same, and caches on the way are told to reload too."""
+    STALE_WHILE_REVALIDATE = "stale-while-revalidate"
+    """The stored copy now, and a conditional GET behind it."""
+
+
+class Priority(enum.IntEnum):
+    """Who gets the next free connection. The highest of a flight's callers counts."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+
+
+ImageMode = Literal["auto", "L", "LA", "RGB", "RGBA"] | None
+"""``"auto"``: L, LA, RGB or RGBA, whichever holds the file's own; None: the file's own, whatever it is."""
+
+ProgressCallback = Callable[[int, int | None], object]
+"""``progress(received, total)``, bytes; ``total`` is None where the server does not tell. Called on the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadRequest:
+    """A request about to be sent: what request modifiers see, and return changed.
+
+    >>> DownloadRequest("http://a.example/x.png").with_headers({"Authorization": "Bearer t"}).headers["authorization"]
+    'Bearer t'
+    """
+
+    url: str
+    headers: Headers = Headers()
+    method: str = "GET"
+
+    def with_headers(self, fields: Mapping[str, str]) -> DownloadRequest:
+        """The same request with these fields in place of their namesakes."""
+        return replace(self, headers=self.headers.updated(fields))
+
+    def with_url(self, url: str) -> DownloadRequest:
+        """The same request to another URL; the cache key stays that of the URL asked for."""
+        return replace(self, url=url)
+
+    def __repr__(self) -> str:
+        return f"DownloadRequest({self.method} {display_url(self.url)}, {self.headers!r})"
+
+
+class FetchOptions(TypedDict, total=False):
+    """The keyword options of ``fetch_image``, ``fetch``, ``fetch_data`` and ``fetch_file``.
+
+    ===================== ==================================================================================
+    ``policy``            a :class:`CachePolicy`; the manager's default where absent
+    ``force_refresh``     True: ask the server (``REVALIDATE``); contradicts every other policy
+    ``processors``        image processors, applied in order
+    ``mode``              ``"auto"`` (L, LA, RGB, RGBA), one of these, or None for the file's own
+    ``headers``           request header fields of this call
+    ``partition``         whose copy this is: a text, or a callable evaluated in the caller's context
+    ``cache_key``         the identity to store under, where the URL is not it (signatures)
+    ``timeout``           seconds in all, from the moment a connection is granted; None: no limit
+    ``priority``          a :class:`Priority`
+    ``progress``          called with (received, total) on the loop
+    ``memory_expiration`` how long memory keeps this image
+    ``disk_expiration``   how long the disk keeps these bytes
+    ===================== ==================================================================================
+    """
+
+    policy: CachePolicy
+    force_refresh: bool
+    processors: Sequence[ImageProcessor]
+    mode: ImageMode
+    headers: Mapping[str, str]
+    partition: str | Callable[[], str]
+    cache_key: str
+    timeout: float | None
+    priority: Priority
+    progress: ProgressCallback
+    memory_expiration: ExpirationLike
+    disk_expiration: ExpirationLike
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """One call's options, checked and filled in; made once a call has missed the memory tier's short cut.
+
+    ``max_retry_after`` (seconds; None: the downloader's own) and ``protection`` are a prefetch's: how long a
+    server may make it wait, and what its own job stored, which it does not evict.
+    """
+
+    url: str
+    key: str
+    key_hash: str
+    policy: CachePolicy
+    processors: tuple[ImageProcessor, ...] = ()
+    mode: ImageMode = "auto"
+    headers: Headers = Headers()
+    partition: str = ""
+    timeout: float | None = None
+    priority: Priority = Priority.NORMAL
+    progress: ProgressCallback | None = None
+    memory_expiration: StorageExpiration | None = None
+    disk_expiration: StorageExpiration | None = None
+    max_retry_after: float | None = None
+    protection: Protection | None = None

@@ -1,0 +1,126 @@
+"""The seven policies against what may be stored, down to the fields of the request; and Apple's decision tree."""
+
+from __future__ import annotations
+
+import pytest
+
+from imagecache.entry import Entry
+from imagecache.http.decision import Decision, Load, Refuse, Serve, Validate, decide
+from imagecache.request import CachePolicy
+
+from .answers import DAY, NOW, date, stored
+
+ETAG = {"If-None-Match": '"a"', "If-Modified-Since": date(-DAY)}
+VALIDATORS = {"ETag": '"a"', "Last-Modified": date(-DAY)}
+
+STORED: dict[str, Entry | None] = {
+    "nothing": None,
+    "fresh": stored({**VALIDATORS, "Cache-Control": "max-age=60"}),
+    "stale": stored({**VALIDATORS, "Cache-Control": "max-age=0"}),
+    "stale, no validators": stored({"Cache-Control": "max-age=0"}),
+    "must-revalidate": stored({**VALIDATORS, "Cache-Control": "max-age=0, must-revalidate"}),
+    "no-cache": stored({**VALIDATORS, "Cache-Control": "max-age=60, no-cache"}),
+    "no-store": stored({**VALIDATORS, "Cache-Control": "max-age=60, no-store"}),
+    "vary *": stored({**VALIDATORS, "Cache-Control": "max-age=60", "Vary": "*"}),
+    "s-w-r": stored({**VALIDATORS, "Cache-Control": "max-age=0, stale-while-revalidate=9"}),
+    "expired": stored({**VALIDATORS, "Cache-Control": "max-age=60"}, stored_until=NOW),
+    "expired, no validators": stored({"Cache-Control": "max-age=60"}, stored_until=NOW),
+    "fresh 404": stored({**VALIDATORS, "Cache-Control": "max-age=60"}, status=404),
+    "stale 404": stored({**VALIDATORS, "Cache-Control": "max-age=0"}, status=404),
+}
+
+NO_CACHE = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
+REVALIDATE = Validate({"Cache-Control": "max-age=0", **ETAG})
+FRESH, STALE = Serve(), Serve(stale=True)
+NOT_THERE, TOO_OLD = Refuse("nothing is stored for it"), Refuse("what is stored for it has expired")
+
+# One row a stored answer, one column a policy, in this order.
+POLICIES = (
+    CachePolicy.CACHE_ELSE_LOAD,
+    CachePolicy.CACHE_ONLY,
+    CachePolicy.PROTOCOL,
+    CachePolicy.STALE_WHILE_REVALIDATE,
+    CachePolicy.REVALIDATE,
+)
+ASK, BEHIND, STALE_BEHIND = Validate(ETAG), Serve(behind=True), Serve(stale=True, behind=True)
+ASK_ORIGIN = Load({"Cache-Control": "max-age=0"})
+TABLE: dict[str, tuple[Decision, ...]] = {
+    "nothing":                (Load(), NOT_THERE, Load(), Load(),       ASK_ORIGIN),
+    "fresh":                  (FRESH,  FRESH,     FRESH,  BEHIND,       REVALIDATE),
+    "stale":                  (STALE,  STALE,     ASK,    STALE_BEHIND, REVALIDATE),
+    "stale, no validators":   (STALE,  STALE,     Load(), STALE_BEHIND, ASK_ORIGIN),
+    "must-revalidate":        (STALE,  STALE,     ASK,    STALE_BEHIND, REVALIDATE),
+    "no-cache":               (STALE,  STALE,     ASK,    STALE_BEHIND, REVALIDATE),
+    "no-store":               (STALE,  STALE,     ASK,    STALE_BEHIND, REVALIDATE),
+    "vary *":                 (STALE,  STALE,     ASK,    STALE_BEHIND, REVALIDATE),
+    "s-w-r":                  (STALE,  STALE,     STALE_BEHIND, STALE_BEHIND, REVALIDATE),
+    "expired":                (ASK,    TOO_OLD,   ASK,    ASK,          REVALIDATE),
+    "expired, no validators": (Load(), TOO_OLD,   Load(), Load(),       ASK_ORIGIN),
+    "fresh 404":              (ASK,    FRESH,     FRESH,  ASK,          REVALIDATE),
+    "stale 404":              (ASK,    STALE,     ASK,    ASK,          REVALIDATE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+@pytest.mark.parametrize("case", TABLE)
+def test_each_policy_decides_as_the_table_says(case: str, policy: CachePolicy) -> None:
+    assert decide(policy, STORED[case], NOW) == TABLE[case][POLICIES.index(policy)]
+
+
+@pytest.mark.parametrize("case", STORED)
+def test_a_reload_takes_no_notice_of_what_is_stored(case: str) -> None:
+    assert decide(CachePolicy.RELOAD, STORED[case], NOW) == Load()
+    assert decide(CachePolicy.RELOAD_END_TO_END, STORED[case], NOW) == Load(NO_CACHE)
+
+
+def test_every_policy_is_in_the_table() -> None:
+    assert {*POLICIES, CachePolicy.RELOAD, CachePolicy.RELOAD_END_TO_END} == set(CachePolicy)
+
+
+@pytest.mark.parametrize("policy", CachePolicy, ids=lambda policy: policy.name)
+@pytest.mark.parametrize("case", STORED)
+def test_without_etags_no_condition_is_ours(case: str, policy: CachePolicy) -> None:
+    assert not isinstance(decide(policy, STORED[case], NOW, use_validators=False), Validate)
+
+
+@pytest.mark.parametrize(
+    ("age", "revalidate_after", "behind"),
+    [(0, 100, False), (99, 100, False), (100, 100, True), (1e9, None, False), (0, 0, True)],
+)
+def test_a_copy_not_asked_about_for_long_is_revalidated_behind(
+    age: float, revalidate_after: float | None, behind: bool
+) -> None:
+    entry = stored({"Cache-Control": "max-age=9999999999"}, validated_at=NOW - age)
+    assert decide(CachePolicy.CACHE_ELSE_LOAD, entry, NOW, revalidate_after=revalidate_after) == Serve(behind=behind)
+
+
+def test_decisions_do_not_share_what_a_caller_may_change() -> None:
+    for policy in (CachePolicy.REVALIDATE, CachePolicy.RELOAD_END_TO_END):
+        first, second = decide(policy, None, NOW), decide(policy, None, NOW)
+        assert isinstance(first, Load)
+        first.fields["X"] = "y"
+        assert first != second
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("must_be_revalidated", [True, False])
+@pytest.mark.parametrize("is_stale", [True, False])
+def test_protocol_is_the_decision_tree_of_apples_use_protocol_cache_policy(
+    exists: bool, must_be_revalidated: bool, is_stale: bool
+) -> None:
+    control = f"max-age={0 if is_stale else 60}{', no-cache' if must_be_revalidated else ''}"
+    entry = stored({**VALIDATORS, "Cache-Control": control}) if exists else None
+    decision = decide(CachePolicy.PROTOCOL, entry, NOW)
+    # 1. "If a cached response does not exist for the request, the URL loading system fetches the data from the
+    #    originating source."
+    if not exists:
+        assert decision == Load()
+    # 2. "Otherwise, if the cached response doesn't indicate that it must be revalidated every time, and if the cached
+    #    response isn't stale (past its expiration date), the URL loading system returns the cached response."
+    elif not must_be_revalidated and not is_stale:
+        assert decision == Serve()
+    # 3. "If the cached response is stale or requires revalidation, the URL loading system makes a HEAD request to the
+    #    originating source to see if the resource has changed. If so, the URL loading system fetches the data from
+    #    the originating source. Otherwise, it returns the cached response." A conditional GET is both in one.
+    else:
+        assert decision == Validate(ETAG)
