@@ -1,0 +1,138 @@
+"""Bodies in files: named after their key hash and their writer, written once, whole before anything refers to them.
+
+Blocking, for worker threads. This file knows names and bytes, not rows: whether a file is still wanted is the
+caller's to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .folder import make_private
+from .record import DamagedError
+from .writer_lock import ID_LENGTH
+
+_NAME = re.compile(rf"([0-9a-f]{{64}})-([0-9a-f]{{{ID_LENGTH}}})[0-9a-f]+\.[a-z0-9]{{1,8}}", re.ASCII)
+_KEY_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+# O_BINARY is Windows', the others POSIX's; a flag that a system lacks has nothing to protect there.
+_COMMON = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
+# O_NONBLOCK: a pipe put in a body's place must not stop the thread that opens it.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _COMMON
+
+
+class Bodies:
+    """The body files of one folder, as one writer sees them."""
+
+    def __init__(self, folder: Path, writer_id: str) -> None:
+        self._folder = folder
+        self._writer_id = writer_id
+        self._numbers = itertools.count()
+
+    def write(self, key_hash: str, body: bytes, format_name: str | None) -> str:
+        """Write a new file and return its name; OSError, with nothing left behind, if that fails."""
+        if not _KEY_HASH.fullmatch(key_hash):
+            raise ValueError(f"not the hash of a key: {key_hash!r}")
+        extension = (format_name or "").lower()
+        if not (extension.isascii() and extension.isalnum() and len(extension) <= 8):
+            extension = "body"
+        name = f"{key_hash}-{self._writer_id}{next(self._numbers):x}.{extension}"
+        path = self.path(name)
+        try:
+            write_new(path, body)
+        except FileNotFoundError:
+            make_private(path.parent)
+            write_new(path, body)
+        return name
+
+    def read(self, name: str, byte_count: int) -> bytes:
+        """The bytes of a file. DamagedError if it is not there, not a file, or not of that length; else OSError."""
+        try:
+            descriptor = os.open(self.path(name), _READ)
+        except OSError as error:
+            # Gone, a link, a folder: all that cannot be what was written.
+            if not self.is_intact(name, byte_count):
+                raise DamagedError(f"the body cannot be opened: {error}") from error
+            raise
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_size != byte_count:
+                raise DamagedError(f"the body is no file of {byte_count} bytes")
+            return _read_whole(descriptor, byte_count)
+        finally:
+            os.close(descriptor)
+
+    def is_intact(self, name: str, byte_count: int) -> bool:
+        """Whether a file of that name and length is there; its content is not looked at."""
+        try:
+            found = self.path(name).lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == byte_count
+
+    def remove(self, name: str) -> bool:
+        """Remove a file; whether it is gone. On Windows one that is being read stays."""
+        try:
+            self.path(name).unlink(missing_ok=True)
+        except DamagedError:
+            # No name of ours, so no file of ours.
+            return True
+        except OSError:
+            return False
+        return True
+
+    def path(self, name: str) -> Path:
+        """Where a body of that name is; DamagedError for a name that none of ours has."""
+        if not _NAME.fullmatch(name):
+            raise DamagedError(f"not the name of a body: {name!r}")
+        return self._folder / name[:2] / name
+
+    def shards(self) -> list[Path]:
+        """The sub-folders, 256 at most."""
+        with contextlib.suppress(OSError):
+            return [path for path in self._folder.iterdir() if len(path.name) == 2]
+        return []
+
+    def names(self, shard: Path) -> Iterator[tuple[str, str, str]]:
+        """Name, key hash and writer id of every body in a sub-folder; foreign files are passed over."""
+        with contextlib.suppress(OSError):
+            for path in shard.iterdir():
+                if match := _NAME.fullmatch(path.name):
+                    yield path.name, match[1], match[2]
+
+
+def write_new(path: Path, body: bytes, mode: int = 0o600) -> None:
+    """Write a file that must not exist yet, whole or not at all; OSError if it cannot be done."""
+    descriptor = os.open(path, _NEW, mode)
+    try:
+        try:
+            if sys.platform != "win32":
+                # A umask may have taken even our own rights away.
+                os.fchmod(descriptor, mode)
+            view = memoryview(body)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _read_whole(descriptor: int, byte_count: int) -> bytes:
+    body = os.read(descriptor, byte_count)
+    if len(body) == byte_count:
+        return body
+    parts = [body]
+    while part := os.read(descriptor, byte_count):
+        parts.append(part)
+    return b"".join(parts)

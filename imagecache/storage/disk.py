@@ -1,0 +1,490 @@
+"""The disk tier as its users see it: one object a manager, over a store that may be shared. Nothing here blocks.
+
+What is here belongs to one user of a folder: its limit, its subscriptions, its loop. What belongs to the folder is
+the store's. No fault of disk or index is raised from here, except by `hold`, where a file is what was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ..clock import Clock, TimerHandle
+from ..delegate import Handle
+from ..entry import Entry, Namespace, Protection, RowKey
+from ..errors import StorageError
+from .held import HeldFiles
+from .index import ROW_COST, Index
+from .keeper import is_busy
+from .leases import Leases
+from .operations import Change, Clear, Discard, Mark, Operation, Pin, Put, Refresh, Remove, SetETag, original_of
+from .readers import Lookup
+from .registry import REGISTRY
+from .rows import Row, rows_after
+from .store import FaultListener, Store, Subscriber
+from .stored import DiskState, Stored, StoreResult, StoreStatus
+from .trimming import expire, shrink, trim
+from .writer import UNUSABLE
+
+T = TypeVar("T")
+
+DEFAULT_LIMIT = 2**30
+PATIENCE = 2.0
+"""Seconds that removing, clearing or flushing waits for a process that does not let go of the index."""
+TOUCH_DELAY = 10.0
+"""Seconds after which accesses are written, if nothing else was written before."""
+ENTRIES_SLICE = 256
+
+_ETAG_SLICE = 256
+
+
+def newest(entries: Sequence[Entry]) -> Entry | None:
+    """The entry stored last."""
+    return max(entries, key=lambda entry: entry.stored_at, default=None)
+
+
+def _always(_: Entry) -> bool:
+    return True
+
+
+@functools.cache
+def _process_secret() -> bytes:
+    return secrets.token_bytes(32)
+
+
+class DiskStorage:
+    """Bytes and their metadata on disk (Kingfisher's ``DiskStorage.Backend``).
+
+    ``directory`` is where our own folder is made; None for no disk at all: then every method still works, and finds
+    nothing. ``limit`` is in bytes, for bodies and a fixed cost a row. ``on_fault`` is called on the loop with what
+    failed ("open", "read", "write", "use the index") and the error, once until the same has worked again.
+
+    ``on_trim`` is called on the loop with the key hashes that had to go when something was stored over the limit.
+
+    Several storages, in one process or in several, may share a directory.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        *,
+        clock: Clock,
+        limit: int = DEFAULT_LIMIT,
+        on_fault: Callable[[str, Exception], None] | None = None,
+        on_trim: Callable[[list[str]], None] | None = None,
+    ) -> None:
+        self.limit = limit
+        # Some look-ups on the loop, once: what is put before the folder is open must find whom it shares it with.
+        self._directory = None if directory is None else directory.resolve()
+        self._clock = clock
+        self._on_fault = on_fault
+        self._on_trim = on_trim
+        self._registry = REGISTRY
+        self._store: Store | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._callbacks: list[Callable[[list[Change]], None]] = []
+        self._touch_timer: TimerHandle | None = None
+        self._secret: tuple[int, bytes] | None = None
+        self._leases = Leases(clock)
+        self._held = HeldFiles(clock)
+        self._is_closed = False
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory that was given, resolved; our own folder lies inside it. None for no disk at all."""
+        return self._directory
+
+    # Reading
+
+    async def load(
+        self,
+        key_hash: str,
+        *,
+        key: str,
+        scope: str = "",
+        processor: str = "",
+        namespace: Namespace = "image",
+        choose: Callable[[Sequence[Entry]], Entry | None] = newest,
+        with_body: Callable[[Entry], bool] = _always,
+    ) -> Stored | None:
+        """Find a stored answer and, if ``with_body`` says so, read its verified bytes; in one worker hop.
+
+        ``choose`` picks one of the entries that differ in what their answers vary on. Entries whose
+        ``stored_until`` has passed are found, too: whether they are of use is the caller's to say. What is damaged
+        is a miss, and dropped. Both functions must be pure; they are called in a worker thread.
+        """
+        store = self._open()
+        if store is None:
+            return None
+        return await store.readers.load(Lookup(key_hash, key, scope, processor, namespace, choose, with_body))
+
+    async def contains(self, key_hash: str) -> bool:
+        """Whether an original that has not expired is stored; extends nothing."""
+        now = self._clock.time()
+        return any(entry.stored_until > now for entry in await self._originals(key_hash))
+
+    async def size(self) -> int:
+        """The bytes of all bodies."""
+        return (await self._totals())[1]
+
+    async def count(self) -> int:
+        """The number of rows, variants included."""
+        return (await self._totals())[0]
+
+    async def entries(self) -> AsyncIterator[Entry]:
+        """Every entry, in no order that means anything; read in slices, so that any number will do."""
+        await self.flush()
+        store = self._open()
+        after = None if store is None else 0
+        nothing: tuple[list[Row], int | None] = ([], None)
+        while store is not None and after is not None:
+            job = functools.partial(rows_after, row_id=after, limit=ENTRIES_SLICE)
+            rows, after = await store.readers.run(job, nothing)
+            for row in rows:
+                yield row.entry
+
+    async def secret(self) -> bytes:
+        """32 random bytes that were made with the index; the process's own where there is no disk."""
+        store = self._open()
+        if store is None:
+            return _process_secret()
+        if self._secret is None or self._secret[0] != store.epoch:
+            found = await store.readers.run(_read_secret, None)
+            if found is None:
+                return _process_secret()
+            self._secret = (store.epoch, found)
+        return self._secret[1]
+
+    # Writing
+
+    def put(self, entry: Entry, body: bytes, *, protection: Protection | None = None) -> asyncio.Future[StoreResult]:
+        """Store bytes that belong to ``entry``; `load` sees them at once, the future ends when they are committed.
+
+        Other bytes in the place of an original drop all variants made of the old ones. A variant is SUPERSEDED
+        unless the original that it was made of (``source_checksum``) is stored. ``entry.checksum`` is trusted.
+        """
+        if len(body) + ROW_COST > self.limit:
+            self._discard_other(entry)
+            return _done(StoreStatus.TOO_LARGE)
+        stored = self._store_later(Put(entry, body, self.limit, protection, self._clock.time()))
+        if stored is None:
+            self._discard_other(entry)
+        return stored or _done(StoreStatus.QUEUE_FULL)
+
+    def refresh(self, entry: Entry) -> asyncio.Future[StoreResult]:
+        """Store new metadata for unchanged bytes (a 304); SUPERSEDED if the row has other bytes by now, or none."""
+        return self._store_later(Refresh(entry, self._clock.time())) or _done(StoreStatus.QUEUE_FULL)
+
+    def touch(self, row: RowKey) -> None:
+        """Note an access: it makes the row the most recently used and extends its stored-until; written later."""
+        store = self._open()
+        if store is None or not store.writer.is_usable:
+            return
+        now = self._clock.time()
+        store.writer.touch(row, now)
+        if row.processor:
+            # A variant lives no longer than its original.
+            store.writer.touch(original_of(row), now)
+        if self._touch_timer is None:
+            self._touch_timer = self._clock.call_at(self._clock.monotonic() + TOUCH_DELAY, self._write_touches)
+
+    def discard(self, entry: Entry) -> None:
+        """Drop the row of an entry, with its variants, if it still has these bytes; they proved to be of no use."""
+        store = self._open()
+        if store is not None:
+            store.writer.submit(Discard(entry), self)
+
+    async def remove(self, key_hash: str) -> int:
+        """Remove all rows of a key hash: scopes, namespaces, variants. How many there were.
+
+        They are gone for `load` at once. 0 also if another process holds the index so long that the row count
+        is not known yet.
+        """
+        return await self._change(Remove(key_hash))
+
+    async def clear(self) -> None:
+        """Remove everything; gone for `load` at once."""
+        await self._change(Clear())
+
+    async def pin(self, key_hash: str, *, pinned: bool = True) -> int:
+        """Keep all rows of a key hash from being evicted or expired, or no longer; how many there are."""
+        return await self._change(Pin(key_hash, pinned))
+
+    async def clean(self) -> list[str]:
+        """Remove what has expired, then, if over the limit, the least recently used down to half of it.
+
+        Returns the key hashes whose originals went, each once (Kingfisher's ``removeExpiredValues`` and
+        ``removeSizeExceededValues``).
+        """
+        store = self._open()
+        if store is None:
+            return []
+        await self.flush()
+        now, limit = self._clock.time(), self.limit
+        gone: dict[str, None] = {}
+        while (expired := await self._ask(lambda index: expire(index, now), None)) is not None:
+            gone.update(dict.fromkeys(expired))
+        if await self._ask(lambda index: index.weight() > limit, False):
+            # A slice a job, so that what is put meanwhile is written in between.
+            while (evicted := await self._ask(lambda index: next(trim(index, limit // 2), None), None)) is not None:
+                store.writer.evictions += len(evicted)
+                gone.update(dict.fromkeys(evicted))
+        while await self._ask(lambda index: shrink(index, limit // 2), False):
+            continue
+        store.sweep()
+        return list(gone)
+
+    async def flush(self) -> None:
+        """Wait until what is queued is written, but not for a process that does not let go of the index."""
+        if self._store is not None:
+            await self._change(Mark())
+
+    async def aclose(self) -> None:
+        """Write what is queued and leave the folder; whoever leaves last closes it. A second call does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._touch_timer is not None:
+            self._touch_timer.cancel()
+        store = self._store
+        if store is not None:
+            if store.pid == os.getpid():
+                await self._wait_for(store, Mark())
+            self._leave(store)
+            await self._registry.release(store)
+        if self._held.has_temporary:
+            await asyncio.to_thread(self._held.close)
+
+    # ETags
+
+    async def etag(self, key_hash: str) -> str | None:
+        """The ETag of the newest original, everybody's before anybody's own."""
+        originals = await self._originals(key_hash)
+        entry = newest([entry for entry in originals if not entry.row.scope]) or newest(originals)
+        return None if entry is None else entry.etag
+
+    async def set_etag(self, key_hash: str, etag: str | None) -> int:
+        """Give the originals of a key hash another ETag, or none; how many there are."""
+        return await self._change(SetETag(key_hash, etag))
+
+    async def etags(self) -> AsyncIterator[tuple[str, str, str]]:
+        """Key hash, key and ETag of every original that has one."""
+        async for entry in self.entries():
+            row = entry.row
+            if entry.etag is not None and not row.processor and row.namespace == "image":
+                yield row.key_hash, entry.key, entry.etag
+
+    async def remove_etags(self) -> None:
+        """Take every ETag away; the bytes stay."""
+        await self.flush()
+        after: int | None = 0
+        while after is not None:
+            after = await self._ask(functools.partial(_remove_etags, after=after), None)
+
+    # Files for others
+
+    async def hold(self, entry: Entry, body: bytes, suffix: str) -> Path:
+        """A read-only file with these bytes and a true suffix (``".png"`` or ""), which stays about an hour.
+
+        Raises StorageError if no file can be written, in the folder or in the system's temporary one.
+        """
+        store = self._open()
+        if store is not None:
+            try:
+                return await asyncio.to_thread(_hold, store, self._held, entry, body, suffix)
+            except OSError as error:
+                store.faults.report("write", error)
+        try:
+            return await asyncio.to_thread(self._held.hold, entry, body, suffix)
+        except OSError as error:
+            raise StorageError(f"the image cannot be written to a file: {error}", url=entry.url) from error
+
+    # Other processes
+
+    def subscribe(self, callback: Callable[[list[Change]], None]) -> Handle:
+        """Hear of what others do to the folder, in other processes or in this one: key hash and new checksum.
+
+        The checksum is None for what is gone; the key hash is ``*`` for everything, also where so much happened
+        that nobody can tell. Called on the loop where this storage is used. Other processes' changes are seen by
+        `poll`.
+        """
+        self._callbacks.append(callback)
+        return Handle(lambda: self._callbacks.remove(callback))
+
+    async def poll(self) -> None:
+        """Look now for what other processes did, and see to it that what is queued gets written."""
+        store = self._store
+        if store is None or self._is_closed or not store.writer.may_work:
+            return
+        store.writer.wake()
+        await store.poll()
+
+    async def lease(self, row: RowKey) -> bool:
+        """Whether this process is the one to load a missing row; others wait a moment and look again.
+
+        A lease ends by itself after 2 s. Always True where nobody else shares the folder, and where the index
+        cannot be asked.
+        """
+        store = self._open()
+        return store is None or await self._leases.acquire(store, row)
+
+    def release(self, row: RowKey) -> None:
+        """Give a lease back: the row is there, or will not come."""
+        store = self._open()
+        if store is not None:
+            self._leases.release(store, row)
+
+    # How it is
+
+    @property
+    def state(self) -> DiskState:
+        """Whether it works."""
+        if self._is_closed:
+            return DiskState.CLOSED
+        is_usable = self._directory is not None and (self._store is None or self._store.writer.is_usable)
+        return DiskState.READY if is_usable else DiskState.UNAVAILABLE
+
+    @property
+    def is_available(self) -> bool:
+        """Whether anything can be stored and found; True until the folder proves otherwise."""
+        return self.state is DiskState.READY
+
+    @property
+    def last_fault(self) -> Exception | None:
+        """The last thing that went wrong with the folder."""
+        return None if self._store is None else self._store.faults.last
+
+    @property
+    def faults(self) -> int:
+        """How often something went wrong with the folder."""
+        return 0 if self._store is None else self._store.faults.count
+
+    @property
+    def evictions(self) -> int:
+        """How many entries were evicted for the limit, by this process."""
+        return 0 if self._store is None else self._store.writer.evictions
+
+    @property
+    def queue_depth(self) -> int:
+        """How many changes wait to be written."""
+        return 0 if self._store is None else len(self._store.writer.queue)
+
+    # Inside
+
+    def _open(self) -> Store | None:
+        if self._directory is None or self._is_closed:
+            return None
+        store = self._store
+        # A process that came by a fork must not use its parent's.
+        if store is None or store.pid != os.getpid():
+            store = self._store = self._registry.acquire(self._directory, self._clock)
+            store.subscribers.append(Subscriber(self, self._deliver, self._tell_trimmed, lambda: self._loop))
+            store.fault_listeners.append(FaultListener(self, self._tell_fault, lambda: self._loop))
+        self._loop = asyncio.get_running_loop()
+        return store
+
+    def _leave(self, store: Store) -> None:
+        store.subscribers[:] = [other for other in store.subscribers if other.owner is not self]
+        store.fault_listeners[:] = [other for other in store.fault_listeners if other.owner is not self]
+
+    def _store_later(self, operation: Put | Refresh) -> asyncio.Future[StoreResult] | None:
+        store = self._open()
+        if store is None or not store.writer.may_work:
+            return _done(StoreStatus.UNAVAILABLE)
+        return store.writer.submit(operation, self)
+
+    def _discard_other(self, entry: Entry) -> None:
+        # The new bytes are not kept, and the old ones are out of date all the same.
+        store = self._open()
+        if store is not None:
+            store.writer.submit(Discard(entry, if_other=True), self)
+
+    async def _change(self, operation: Operation[int]) -> int:
+        store = self._open()
+        return 0 if store is None else await self._wait_for(store, operation)
+
+    async def _wait_for(self, store: Store, operation: Operation[int]) -> int:
+        future = store.writer.submit(operation, self)
+        if future is None:
+            return 0
+        store.writer.wake(now=True)
+        while not (done := (await asyncio.wait({future}, timeout=PATIENCE))[0]) and not store.writer.is_held_up:
+            # Much to do, and being done.
+            continue
+        return future.result() if done else 0
+
+    async def _ask(self, job: Callable[[Index], T], default: T) -> T:
+        """Run a job in the writer's thread; ``default`` if the index cannot be used now."""
+        store = self._open()
+        if store is None:
+            return default
+        try:
+            return await store.writer.call(job)
+        except UNUSABLE as error:
+            if not is_busy(error):
+                store.faults.report("use the index", error)
+            return default
+
+    async def _originals(self, key_hash: str) -> list[Entry]:
+        store = self._open()
+        if store is None:
+            return []
+        rows = await store.readers.rows(key_hash)
+        return [row.entry for row in rows if not row.entry.row.processor and row.entry.row.namespace == "image"]
+
+    async def _totals(self) -> tuple[int, int]:
+        store = self._open()
+        if store is None:
+            return 0, 0
+        await self.flush()
+        return await store.readers.run(_read_totals, (0, 0))
+
+    def _write_touches(self) -> None:
+        self._touch_timer = None
+        if self._store is not None and not self._is_closed:
+            self._store.writer.wake()
+
+    def _deliver(self, changes: list[Change]) -> None:
+        for callback in tuple(self._callbacks):
+            callback(changes)
+
+    def _tell_trimmed(self, key_hashes: list[str]) -> None:
+        if self._on_trim is not None:
+            self._on_trim(key_hashes)
+
+    def _tell_fault(self, what: str, error: Exception) -> None:
+        if self._on_fault is not None:
+            self._on_fault(what, error)
+
+
+def _done(status: StoreStatus) -> asyncio.Future[StoreResult]:
+    future: asyncio.Future[StoreResult] = asyncio.get_running_loop().create_future()
+    future.set_result(StoreResult(status))
+    return future
+
+
+def _read_secret(connection: sqlite3.Connection) -> bytes | None:
+    (secret,) = connection.execute("SELECT secret FROM totals").fetchone()
+    return bytes(secret)
+
+
+def _read_totals(connection: sqlite3.Connection) -> tuple[int, int]:
+    rows, stored = connection.execute("SELECT rows, bytes FROM totals").fetchone()
+    return rows, stored
+
+
+def _remove_etags(index: Index, after: int) -> int | None:
+    with index.transaction():
+        return index.remove_etags(after, _ETAG_SLICE)
+
+
+def _hold(store: Store, held: HeldFiles, entry: Entry, body: bytes, suffix: str) -> Path:
+    # The folder may still be in the making.
+    store.readers.is_open.wait()
+    return held.hold(entry, body, suffix, store.folder.held if store.writer.is_usable else None)

@@ -1,0 +1,300 @@
+"""The index as its one writer in this process sees it: every statement that changes a row, and nothing else.
+
+Blocking, for the writer's thread. When and in which batch something is written is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..entry import Entry, RowKey
+from .bodies import Bodies
+from .record import encode, seal
+from .rows import Row, rows_after, rows_of_key
+from .schema import connect, create_or_check
+
+INLINE_LIMIT = 32 * 1024
+"""Bodies up to this size lie in the index, in the transaction of their metadata; larger ones in files."""
+ROW_COST = 2 * 1024
+"""What a row counts towards the limit beside its body: metadata, four index entries, what pages leave unused."""
+LOG_LENGTH = 16_384
+"""Changes kept for other processes; one that has missed more drops all it has in memory."""
+
+_ROW = "key_hash = ? AND namespace = ? AND scope = ? AND vary = ? AND processor = ?"
+_FIND = f"SELECT id, checksum, cost, file FROM entries WHERE {_ROW}"
+_INSERT = """
+INSERT INTO entries (key_hash, namespace, scope, vary, processor, checksum, etag, stored_until, lifetime, last_access,
+    cost, file, seal, metadata) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_UPDATE = """
+UPDATE entries SET checksum = ?, etag = ?, stored_until = ?, lifetime = ?, last_access = ?, cost = ?, file = ?,
+    seal = ?, metadata = ? WHERE id = ?"""
+_REFRESH = """
+UPDATE entries SET etag = ?, stored_until = ?, lifetime = ?, last_access = ?, seal = ?, metadata = ? WHERE id = ?"""
+_PUT_BODY = "INSERT INTO bodies (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+_TOUCH = """
+UPDATE entries SET last_access = ?1, stored_until = max(stored_until, ?1 + ifnull(lifetime, -1e18))
+WHERE key_hash = ?2 AND namespace = ?3 AND scope = ?4 AND vary = ?5 AND processor = ?6 AND last_access < ?1"""
+# Both walk the one index that has all they ask for; a row is looked at only when it is to go.
+_OLDEST = """
+SELECT last_access, stored_until, id, cost, key_hash, scope, vary, processor, namespace FROM entries
+INDEXED BY entries_by_access WHERE (last_access, stored_until, pinned, id) > (?, ?, 0, ?) AND pinned = 0
+ORDER BY last_access, stored_until, pinned, id LIMIT ?"""
+_EXPIRED = """
+SELECT id, key_hash, processor FROM entries INDEXED BY entries_by_access
+WHERE last_access > -1 AND stored_until <= ? AND pinned = 0 LIMIT ?"""
+_ORIGINALS = "SELECT id FROM entries WHERE key_hash = ? AND namespace = 'image' AND processor = ''"
+
+
+Position = tuple[float, float, int]
+"""Last access, stored until, id: the order in which rows are evicted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is there of a row before it is written."""
+
+    row_id: int
+    checksum: str
+    cost: int
+    file: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row that may be evicted."""
+
+    last_access: float
+    stored_until: float
+    row_id: int
+    cost: int
+    row: RowKey
+
+    @property
+    def position(self) -> Position:
+        """Where it stands among all that may be evicted."""
+        return self.last_access, self.stored_until, self.row_id
+
+
+class Index:
+    """An open index file and the bodies that belong to it."""
+
+    def __init__(self, path: Path, bodies: Bodies, writer_id: str, secret: bytes) -> None:
+        """Open or make it. sqlite3.Error if it is damaged, foreign, or the folder cannot be used."""
+        self.bodies = bodies
+        # What counts towards the limit, as far as the transaction under way knows without asking.
+        self._weight: int | None = None
+        self._writer_id = writer_id
+        self._db = connect(path)
+        try:
+            create_or_check(self._db, path, secret)
+            # In this order: a change that comes between the two is then read again, not missed.
+            self._data_version = self._version()
+            self.last_change: int = self._db.execute("SELECT ifnull(max(seq), 0) FROM changes").fetchone()[0]
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; the last one of all processes folds the log into the database."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. OperationalError (busy) if another process does not let go of the index in time."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._weight = None
+        try:
+            self._db.execute("UPDATE totals SET writer = ?1 WHERE writer <> ?1", (self._writer_id,))
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            # A full disk or a lost file has already rolled back by itself.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def totals(self) -> tuple[int, int]:
+        """The number of rows, and the bytes of their bodies."""
+        rows, stored = self._db.execute("SELECT rows, bytes FROM totals").fetchone()
+        return rows, stored
+
+    def weight(self) -> int:
+        """What counts towards the limit: the bodies and a fixed cost a row."""
+        if self._weight is None or not self._db.in_transaction:
+            rows, stored = self.totals()
+            self._weight = stored + rows * ROW_COST
+        return self._weight
+
+    def find(self, row: RowKey) -> Found | None:
+        """What is stored of a row."""
+        found = self._db.execute(_FIND, _columns(row)).fetchone()
+        return None if found is None else Found(*found)
+
+    def insert(self, entry: Entry, accessed: float, body: bytes, file: str | None) -> None:
+        """Add a row that is not there yet; ``file`` holds its body, or the index does."""
+        metadata = encode(entry)
+        values = (entry.checksum, entry.etag, entry.stored_until, entry.lifetime, accessed, len(body), file)
+        cursor = self._db.execute(_INSERT, (*_columns(entry.row), *values, seal(metadata), metadata))
+        if file is None:
+            self._db.execute(_PUT_BODY, (cursor.lastrowid, body))
+        if self._weight is not None:
+            self._weight += len(body) + ROW_COST
+
+    def update(self, found: Found, entry: Entry, accessed: float, body: bytes, file: str | None) -> None:
+        """Put new bytes into a row."""
+        metadata = encode(entry)
+        values = (entry.checksum, entry.etag, entry.stored_until, entry.lifetime, accessed, len(body), file)
+        self._db.execute(_UPDATE, (*values, seal(metadata), metadata, found.row_id))
+        # Variants may have gone along.
+        self._weight = None
+        if file is None:
+            self._db.execute(_PUT_BODY, (found.row_id, body))
+        elif found.file is None:
+            self._db.execute("DELETE FROM bodies WHERE id = ?", (found.row_id,))
+
+    def refresh(self, found: Found, entry: Entry, accessed: float) -> None:
+        """Put new metadata for the same bytes into a row."""
+        metadata = encode(entry)
+        values = (entry.etag, entry.stored_until, entry.lifetime, accessed, seal(metadata), metadata)
+        self._db.execute(_REFRESH, (*values, found.row_id))
+
+    def touch(self, accesses: Mapping[RowKey, float]) -> None:
+        """Note accesses (row -> wall time): last access, and stored-until extended by the row's own lifetime."""
+        self._db.executemany(_TOUCH, [(when, *_columns(row)) for row, when in accesses.items()])
+
+    def delete(self, row_ids: Iterable[int]) -> None:
+        """Delete rows, their bodies, their variants and their ETags."""
+        self._db.executemany("DELETE FROM entries WHERE id = ?", [(row_id,) for row_id in row_ids])
+        self._weight = None
+
+    def remove_key(self, key_hash: str) -> int:
+        """Delete all rows of a key hash, and let other processes know; how many there were."""
+        (count,) = self._db.execute("SELECT count(*) FROM entries WHERE key_hash = ?", (key_hash,)).fetchone()
+        self._db.execute("DELETE FROM entries WHERE key_hash = ?", (key_hash,))
+        self._weight = None
+        self.log(key_hash)
+        return int(count)
+
+    def log(self, key_hash: str) -> None:
+        """Let other processes know that this (or ``*``: everything) is gone."""
+        self._db.execute("INSERT INTO changes (writer, key_hash) VALUES (?, ?)", (self._writer_id, key_hash))
+
+    def pin(self, key_hash: str, pinned: bool) -> int:
+        """Pin or unpin all rows of a key hash; how many there are."""
+        return self._db.execute("UPDATE entries SET pinned = ? WHERE key_hash = ?", (pinned, key_hash)).rowcount
+
+    def set_etag(self, key_hash: str, etag: str | None) -> int:
+        """Give the original rows of a key hash another ETag; how many there are."""
+        originals = {row_id for (row_id,) in self._db.execute(_ORIGINALS, (key_hash,)).fetchall()}
+        rows = [row for row in rows_of_key(self._db, key_hash)[0] if row.row_id in originals]
+        for row in rows:
+            self._put_etag(row, etag)
+        return len(rows)
+
+    def _put_etag(self, row: Row, etag: str | None) -> None:
+        metadata = encode(replace(row.entry, etag=etag))
+        self._db.execute(
+            "UPDATE entries SET etag = ?, seal = ?, metadata = ? WHERE id = ?",
+            (etag, seal(metadata), metadata, row.row_id),
+        )
+
+    def unreadable(self, key_hash: str) -> list[int]:
+        """The ids of rows whose metadata is damaged."""
+        return rows_of_key(self._db, key_hash)[1]
+
+    def oldest(self, after: Position, limit: int) -> list[Candidate]:
+        """The least recently used rows that are not pinned, from the given position on."""
+        selected = self._db.execute(_OLDEST, (*after, limit)).fetchall()
+        return [Candidate(when, until, row_id, cost, RowKey(*row)) for when, until, row_id, cost, *row in selected]
+
+    def expired(self, now: float, limit: int) -> list[tuple[int, str, str]]:
+        """Rows past their stored-until: id, key hash and processor."""
+        return self._db.execute(_EXPIRED, (now, limit)).fetchall()
+
+    def last_id(self) -> int:
+        """The highest row id there is."""
+        (highest,) = self._db.execute("SELECT ifnull(max(id), 0) FROM entries").fetchone()
+        return int(highest)
+
+    def ids_up_to(self, highest: int, limit: int) -> list[int]:
+        """Some of the rows that are not newer than ``highest``."""
+        selected = self._db.execute("SELECT id FROM entries WHERE id <= ? LIMIT ?", (highest, limit))
+        return [row_id for (row_id,) in selected.fetchall()]
+
+    def refers_to(self, key_hash: str, file: str) -> bool:
+        """Whether a row needs that body file."""
+        found = self._db.execute("SELECT 1 FROM entries WHERE key_hash = ? AND file = ?", (key_hash, file))
+        return found.fetchone() is not None
+
+    def trash(self, limit: int) -> list[tuple[int, str]]:
+        """Body files that no row refers to any more."""
+        return self._db.execute("SELECT rowid, file FROM trash LIMIT ?", (limit,)).fetchall()
+
+    def forget_trash(self, ids: Iterable[int]) -> None:
+        """Those have been removed."""
+        self._db.executemany("DELETE FROM trash WHERE rowid = ?", [(rowid,) for rowid in ids])
+
+    def changes(self) -> list[tuple[str, str | None]]:
+        """What other processes stored, removed or cleared since the last call: key hash and checksum, None for gone."""
+        version = self._version()
+        if version == self._data_version:
+            return []
+        self._data_version = version
+        seen = self.last_change
+        (first,) = self._db.execute("SELECT ifnull(min(seq), 0) FROM changes").fetchone()
+        (last,) = self._db.execute("SELECT ifnull(max(seq), 0) FROM changes").fetchone()
+        self.last_change = last
+        if first > seen + 1 or last < seen:
+            return [("*", None)]
+        return self._db.execute(
+            "SELECT key_hash, checksum FROM changes WHERE seq > ? AND seq <= ? AND writer <> ? ORDER BY seq",
+            (seen, last, self._writer_id),
+        ).fetchall()
+
+    def shorten_log(self) -> None:
+        """Keep the newest changes only."""
+        self._db.execute("DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - ?", (LOG_LENGTH,))
+
+    def lease(self, row: RowKey, holder: str, now: float, until: float) -> bool:
+        """Take the lease of a row unless another holder has one that runs and is not from the future."""
+        self._db.execute("DELETE FROM leases WHERE expires <= ? OR expires > ?", (now, until))
+        self._db.execute(
+            "INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", (*_columns(row), holder, until)
+        )
+        (holding,) = self._db.execute(f"SELECT holder FROM leases WHERE {_ROW}", _columns(row)).fetchone()
+        return str(holding) == holder
+
+    def release(self, row: RowKey, holder: str) -> None:
+        """Give a lease back."""
+        self._db.execute(f"DELETE FROM leases WHERE {_ROW} AND holder = ?", (*_columns(row), holder))
+
+    def remove_etags(self, after: int, limit: int) -> int | None:
+        """Take the ETags of the next ``limit`` rows away; the id to go on from, None at the end."""
+        rows, last = rows_after(self._db, after, limit)
+        for row in rows:
+            if row.entry.etag is not None:
+                self._put_etag(row, None)
+        return last
+
+    def vacuum(self, pages: int, *, over: int) -> bool:
+        """Give up to ``pages`` free pages back if the file is larger than ``over`` bytes; whether to go on."""
+        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        (count,) = self._db.execute("PRAGMA page_count").fetchone()
+        (size,) = self._db.execute("PRAGMA page_size").fetchone()
+        spare = min(free, count - over // size)
+        if spare <= 0:
+            return False
+        # Each step of the statement frees one page, and execute() makes one step where no column is returned.
+        self._db.executescript(f"PRAGMA incremental_vacuum({min(pages, spare)})")
+        return bool(spare > pages)
+
+    def _version(self) -> int:
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+
+def _columns(row: RowKey) -> tuple[str, str, str, str, str]:
+    return row.key_hash, row.namespace, row.scope, row.vary, row.processor

@@ -1,0 +1,316 @@
+"""The memory tier: values by key, least recently used by cost, with an expiration and a weak second chance.
+
+Everything here runs on the event loop, never waits, and knows nothing of images: a value is opaque, its cost is
+told. `get` is the hottest function of the library; whatever can be decided when a value is stored is decided there.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from ..clock import Clock
+from ..expiration import StorageExpiration
+
+V = TypeVar("V")
+
+DEFAULT_EXPIRATION = StorageExpiration.after_seconds(300)
+"""Kingfisher's ``MemoryStorage.Config.expiration``."""
+
+
+class _Item(Generic[V]):
+    """A value, where it belongs, and when it stops being one. All times are monotonic seconds."""
+
+    __slots__ = ("cost", "deadline", "fixed", "group", "lifetime", "until", "used", "value")
+
+    def __init__(self, value: V, cost: int, group: str, used: float, lifetime: float, fixed: float) -> None:
+        # None once the value is only remembered.
+        self.value: V | None = value
+        self.cost = cost
+        self.group = group
+        # A hit only notes when it was; what that extends is worked out once `until` has passed.
+        self.used = used
+        self.lifetime = lifetime
+        self.fixed = fixed
+        self.deadline = math.inf
+        self.until = self.expires()
+
+    def expires(self) -> float:
+        """When the storage expiration runs out: a fixed date, or the lifetime counted from the last access."""
+        return min(self.fixed, self.used + self.lifetime)
+
+    def is_over(self, now: float) -> bool:
+        """Whether this is a miss now, all accesses so far counted."""
+        self.until = min(self.expires(), self.deadline)
+        return now >= self.until
+
+
+class _Remembered(weakref.ref[V]):
+    """A weak reference that still knows what was known of the value when it was strong."""
+
+    __slots__ = ("item", "key")
+
+    key: Hashable
+    item: _Item[V]
+
+
+class MemoryStorage(Generic[V]):
+    """Values in memory (Kingfisher's ``MemoryStorage.Backend``), used on one event loop only.
+
+    ``limit`` is in the unit of the costs (bytes); a value of more than half of it is not kept. Values that were
+    evicted, or were too large, are remembered weakly: they come back as long as somebody else still holds them.
+    ``on_evict`` is told the groups whose values went for the limit, each once.
+
+    >>> from imagecache.clock import SystemClock
+    >>> memory = MemoryStorage[str](100, clock=SystemClock())
+    >>> memory.store("a", "value of a", cost=10, group="g")
+    True
+    >>> memory.get("a")
+    'value of a'
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        clock: Clock,
+        max_items: int | None = None,
+        expiration: StorageExpiration = DEFAULT_EXPIRATION,
+        on_evict: Callable[[list[str]], None] | None = None,
+    ) -> None:
+        self.expiration = expiration
+        self._limit = limit
+        self._max_items = max_items
+        self._clock = clock
+        self._monotonic = clock.monotonic
+        self._on_evict = on_evict
+        self._cost = 0
+        self._items: OrderedDict[Hashable, _Item[V]] = OrderedDict()
+        # Bound once: `get` is called for every image shown.
+        self._find = self._items.get
+        self._promote = self._items.move_to_end
+        self._weak: dict[Hashable, _Remembered[V]] = {}
+        self._groups: dict[str, dict[Hashable, None]] = {}
+        # A weakly held value may die in any thread and in the middle of any line; its reference is only
+        # queued there, and taken out of the tables here, on the loop.
+        self._dead: deque[_Remembered[V]] = deque()
+
+    def get(self, key: Hashable) -> V | None:
+        """The value, or None; a hit makes it the most recently used and extends its expiration."""
+        item = self._find(key)
+        if item is None:
+            return self._get_remembered(key) if self._weak else None
+        now = self._monotonic()
+        if now >= item.until and item.is_over(now):
+            if now >= item.expires():
+                self._drop(key)
+            return None
+        item.used = now
+        self._promote(key)
+        return item.value
+
+    def peek(self, key: Hashable) -> V | None:
+        """What `get` would return, without making it more recently used and without extending anything."""
+        item = self._items.get(key)
+        if item is None and (remembered := self._weak.get(key)) is not None:
+            item = remembered.item
+        if item is None or item.is_over(self._monotonic()):
+            return None
+        return self._value(key)
+
+    def store(
+        self,
+        key: Hashable,
+        value: V,
+        *,
+        cost: int,
+        group: str,
+        expiration: StorageExpiration | None = None,
+        deadline: float | None = None,
+    ) -> bool:
+        """Keep a value in place of the one of that key; whether it is kept (strongly).
+
+        ``cost`` is in bytes, ``group`` is the key hash. After ``deadline`` (monotonic seconds) `get` misses,
+        whatever accesses extended; the value stays for `group` until its expiration. An expiration that has
+        passed removes the old value and stores nothing.
+        """
+        self._drop(key)
+        self._bury()
+        item = self._make_item(value, cost, group, expiration or self.expiration)
+        if item.used >= item.expires():
+            return False
+        if deadline is not None:
+            item.deadline = deadline
+            item.until = min(item.until, deadline)
+        if cost * 2 > self._limit:
+            self._remember(key, item, value)
+            return False
+        self._insert(key, item)
+        return key in self._items
+
+    def remove(self, key: Hashable) -> bool:
+        """Forget a value, weakly remembered or not; whether there was one."""
+        self._bury()
+        return self._drop(key)
+
+    def remove_group(self, group: str, *, keep: Callable[[V], bool] | None = None) -> int:
+        """Forget every value of a group but those that ``keep`` wants; how many went."""
+        self._bury()
+        gone = 0
+        for key in list(self._groups.get(group, ())):
+            if keep is not None:
+                value = self._value(key)
+                if value is not None and keep(value):
+                    continue
+            gone += self._drop(key)
+        return gone
+
+    def group(self, group: str) -> list[V]:
+        """The unexpired values of a group, also those past their deadline and those only remembered."""
+        now = self._monotonic()
+        values = []
+        for key in list(self._groups.get(group, ())):
+            value = self._value(key)
+            if value is not None and now < self._item(key).expires():
+                values.append(value)
+        return values
+
+    def clear(self) -> None:
+        """Forget everything, the weakly remembered too."""
+        self._items.clear()
+        self._weak.clear()
+        self._groups.clear()
+        self._dead.clear()
+        self._cost = 0
+
+    def sweep(self) -> int:
+        """Drop what has expired; how many values went. `get` never returns them, but they cost until then."""
+        self._bury()
+        now = self._monotonic()
+        expired = [key for key, item in self._items.items() if now >= item.expires()]
+        expired += [key for key, remembered in self._weak.items() if now >= remembered.item.expires()]
+        for key in expired:
+            self._drop(key)
+        return len(expired)
+
+    @property
+    def limit(self) -> int:
+        """The most that the costs may add up to. Setting it evicts at once."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._limit = limit
+        self._evict()
+
+    @property
+    def max_items(self) -> int | None:
+        """The most values kept, or None for any number. Setting it evicts at once."""
+        return self._max_items
+
+    @max_items.setter
+    def max_items(self, max_items: int | None) -> None:
+        self._max_items = max_items
+        self._evict()
+
+    @property
+    def cost(self) -> int:
+        """The sum of the costs of the values kept, expired ones that were not swept yet included."""
+        return self._cost
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def _make_item(self, value: V, cost: int, group: str, expiration: StorageExpiration) -> _Item[V]:
+        now = self._monotonic()
+        if expiration.until is None:
+            return _Item(value, cost, group, now, expiration.seconds or 0.0, math.inf)
+        # A date is wall time; here only its distance counts.
+        return _Item(value, cost, group, now, math.inf, now + expiration.until - self._clock.time())
+
+    def _insert(self, key: Hashable, item: _Item[V]) -> None:
+        self._items[key] = item
+        self._cost += item.cost
+        self._groups.setdefault(item.group, {})[key] = None
+        self._evict()
+
+    def _evict(self) -> None:
+        groups: dict[str, None] = {}
+        most = math.inf if self._max_items is None else self._max_items
+        while self._items and (self._cost > self._limit or len(self._items) > most):
+            key, item = self._items.popitem(last=False)
+            self._cost -= item.cost
+            self._leave_group(key, item.group)
+            if item.value is not None:
+                self._remember(key, item, item.value)
+            groups[item.group] = None
+        if groups and self._on_evict is not None:
+            self._on_evict(list(groups))
+
+    def _remember(self, key: Hashable, item: _Item[V], value: V) -> None:
+        item.value = None
+        try:
+            remembered = _Remembered(value, self._dead.append)
+        except TypeError:
+            # bytes, str and tuples have no weak references; they are simply gone.
+            return
+        remembered.key, remembered.item = key, item
+        self._weak[key] = remembered
+        self._groups.setdefault(item.group, {})[key] = None
+
+    def _get_remembered(self, key: Hashable) -> V | None:
+        self._bury()
+        remembered = self._weak.get(key)
+        value = None if remembered is None else remembered()
+        if remembered is None or value is None:
+            return None
+        item, now = remembered.item, self._monotonic()
+        if item.is_over(now):
+            if now >= item.expires():
+                self._drop(key)
+            return None
+        item.used = now
+        if item.cost * 2 <= self._limit:
+            del self._weak[key]
+            item.value = value
+            self._insert(key, item)
+        return value
+
+    def _item(self, key: Hashable) -> _Item[V]:
+        return self._items[key] if key in self._items else self._weak[key].item
+
+    def _value(self, key: Hashable) -> V | None:
+        item = self._items.get(key)
+        if item is not None:
+            return item.value
+        remembered = self._weak.get(key)
+        return None if remembered is None else remembered()
+
+    def _drop(self, key: Hashable) -> bool:
+        item = self._items.pop(key, None)
+        if item is not None:
+            self._cost -= item.cost
+            self._leave_group(key, item.group)
+            return True
+        remembered = self._weak.pop(key, None)
+        if remembered is None:
+            return False
+        self._leave_group(key, remembered.item.group)
+        return remembered() is not None
+
+    def _leave_group(self, key: Hashable, group: str) -> None:
+        keys = self._groups.get(group)
+        if keys is not None:
+            keys.pop(key, None)
+            if not keys:
+                del self._groups[group]
+
+    def _bury(self) -> None:
+        while self._dead:
+            remembered = self._dead.popleft()
+            if self._weak.get(remembered.key) is remembered:
+                del self._weak[remembered.key]
+                self._leave_group(remembered.key, remembered.item.group)

@@ -1,0 +1,269 @@
+"""The reading half of a store: a few threads, a connection for each, every read whole within one job.
+
+What is queued is seen first, then the index, then the body; checksums are verified here. A read never waits for a
+write (the log sees to that) and never raises for what lies on the disk: that is a miss, and a fault or a drop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from ..entry import Entry, Namespace
+from .bodies import Bodies
+from .fault_log import FaultLog
+from .folder import Folder, identity
+from .keeper import Keeper, is_busy
+from .record import DamagedError, verify_body
+from .rows import Row, body_in_index, rows_matching, rows_of_key
+from .schema import connect_to_read
+from .stored import Stored
+from .write_queue import WriteQueue
+
+T = TypeVar("T")
+
+THREADS = min(4, os.cpu_count() or 1)
+"""Reads are short and the page cache is warm: more threads only wait for one another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What is looked for. ``choose`` and ``with_body`` are pure: they are called in a reader's thread."""
+
+    key_hash: str
+    key: str
+    scope: str
+    processor: str
+    namespace: Namespace
+    choose: Callable[[Sequence[Entry]], Entry | None]
+    with_body: Callable[[Entry], bool]
+
+    def is_met_by(self, entry: Entry) -> bool:
+        """Whether that is an answer to choose from. The key is compared in full: a hash is a name, not an identity."""
+        row = entry.row
+        return (row.scope, row.processor, row.namespace, entry.key) == (
+            self.scope,
+            self.processor,
+            self.namespace,
+            self.key,
+        )
+
+
+class _IndexGoneError(Exception):
+    """The index that was open is not in the folder any more."""
+
+
+class _DamagedRowError(DamagedError):
+    def __init__(self, row: Row) -> None:
+        super().__init__(str(row.entry.row))
+        self.row = row
+
+
+@dataclass(frozen=True, slots=True)
+class _Mine:
+    """What a thread holds open, and which index that is."""
+
+    connection: sqlite3.Connection
+    epoch: int
+    identity: tuple[int, int]
+
+
+class Readers:
+    """The threads that read a folder.
+
+    ``did_find_damage`` is called in a reader's thread with the rows of a key hash that proved damaged;
+    ``did_fail`` with an error that concerns the index as a whole, and the opening of it that was in use.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        queue: WriteQueue,
+        faults: FaultLog,
+        did_find_damage: Callable[[str, tuple[Row, ...]], None],
+        did_fail: Callable[[Exception, object], None],
+    ) -> None:
+        self.is_open = threading.Event()
+        self._keeper = keeper
+        self._folder: Folder = keeper.folder
+        self._bodies = Bodies(self._folder.bodies, "")
+        self._queue = queue
+        self._faults = faults
+        self._did_find_damage = did_find_damage
+        self._did_fail = did_fail
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="imagecache-reader")
+        self._mine = threading.local()
+        self._connections: dict[sqlite3.Connection, None] = {}
+
+    # From a loop
+
+    def run(self, job: Callable[[sqlite3.Connection], T], default: T) -> asyncio.Future[T]:
+        """Run a read in a reader's thread; ``default`` if the index cannot be read."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._guarded, job, default)
+
+    def load(self, lookup: Lookup) -> asyncio.Future[Stored | None]:
+        """Find and read a stored answer in a reader's thread."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._load, lookup)
+
+    def rows(self, key_hash: str) -> asyncio.Future[list[Row]]:
+        """Every row of a key hash, queued changes included."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._all_rows, key_hash)
+
+    def close(self) -> None:
+        """Wait for the reads under way, then close every connection. Blocking: the writer's thread does it."""
+        self._executor.shutdown(wait=True)
+        for connection in list(self._connections):
+            self._forget(connection)
+
+    # In a reader's thread
+
+    def _load(self, lookup: Lookup) -> Stored | None:
+        stored, damaged = self._try_to_load(lookup)
+        if damaged:
+            # It may have been replaced between its row and its file; what is damaged is so the second time, too.
+            stored, damaged = self._try_to_load(lookup)
+        if damaged:
+            self._did_find_damage(lookup.key_hash, damaged)
+        return stored
+
+    def _try_to_load(self, lookup: Lookup) -> tuple[Stored | None, tuple[Row, ...]]:
+        try:
+            found = self._guarded(lambda connection: self._select(connection, lookup), None)
+            if found is None:
+                # No index to be read: what is queued is all there is.
+                found = self._select(None, lookup)
+            row, body = found
+            if row is None:
+                return None, ()
+            if body is None and row.file is not None and lookup.with_body(row.entry):
+                body = self._bodies.read(row.file, row.entry.byte_count)
+            if body is not None and row.body is None:
+                verify_body(row.entry, body)
+            return Stored(row.entry, body), ()
+        except _DamagedRowError as error:
+            return None, (error.row,)
+        except DamagedError:
+            return None, (row,) if row is not None else ()
+        except OSError as error:
+            self._faults.report("read", error)
+            return None, ()
+
+    def _select(self, connection: sqlite3.Connection | None, lookup: Lookup) -> tuple[Row | None, bytes | None]:
+        """The row that is chosen, and its bytes unless they are in a file."""
+        operations, is_cleared = self._queue.pending(lookup.key_hash)
+        with _snapshot(connection):
+            rows: Sequence[Row] = ()
+            if connection is not None and not is_cleared:
+                rows = self._read_rows(connection, lookup, is_narrow=not operations)
+            if operations:
+                by_key = {row.entry.row: row for row in rows}
+                for operation in operations:
+                    operation.apply(by_key)
+                rows = list(by_key.values())
+            matching = [self._with_access(row) for row in rows if lookup.is_met_by(row.entry)]
+            entry = lookup.choose([row.entry for row in matching]) if matching else None
+            row = next((row for row in matching if row.entry is entry), None)
+            if row is None or not lookup.with_body(row.entry):
+                return row, None
+            if row.body is not None or row.file is not None or connection is None:
+                return row, row.body
+            try:
+                return row, body_in_index(connection, row.row_id)
+            except DamagedError as error:
+                raise _DamagedRowError(row) from error
+
+    def _read_rows(self, connection: sqlite3.Connection, lookup: Lookup, *, is_narrow: bool) -> list[Row]:
+        if is_narrow:
+            rows, unreadable = rows_matching(
+                connection, lookup.key_hash, lookup.namespace, lookup.scope, lookup.processor
+            )
+        else:
+            rows, unreadable = rows_of_key(connection, lookup.key_hash)
+        if unreadable:
+            self._did_find_damage(lookup.key_hash, ())
+        return rows
+
+    def _all_rows(self, key_hash: str) -> list[Row]:
+        operations, is_cleared = self._queue.pending(key_hash)
+        rows: list[Row] = []
+        if not is_cleared:
+            rows = self._guarded(lambda connection: rows_of_key(connection, key_hash)[0], [])
+        by_key = {row.entry.row: row for row in rows}
+        for operation in operations:
+            operation.apply(by_key)
+        return [self._with_access(row) for row in by_key.values()]
+
+    def _with_access(self, row: Row) -> Row:
+        """The row as its latest access, which may not be written yet, has extended it."""
+        entry = row.entry
+        accessed = self._queue.touched(entry.row)
+        if accessed is None or entry.lifetime is None or accessed + entry.lifetime <= entry.stored_until:
+            return row
+        return replace(row, entry=replace(entry, stored_until=accessed + entry.lifetime))
+
+    def _guarded(self, job: Callable[[sqlite3.Connection], T], default: T) -> T:
+        self.is_open.wait()
+        opened = self._keeper.opened
+        if opened is None:
+            return default
+        try:
+            result = job(self._connection(*opened))
+        except _IndexGoneError:
+            # Whoever writes next makes it anew.
+            return default
+        except sqlite3.Error as error:
+            # Not even a lock leaves it in a state that is worth knowing: a transaction may still be open.
+            self._close_mine()
+            if not is_busy(error):
+                self._faults.report("read", error)
+                self._did_fail(error, opened)
+            return default
+        self._faults.works("read")
+        return result
+
+    def _connection(self, epoch: int, path: Path) -> sqlite3.Connection:
+        """This thread's connection to the index in use."""
+        seen = identity(path)
+        mine: _Mine | None = getattr(self._mine, "value", None)
+        if mine is not None and (mine.epoch, mine.identity) == (epoch, seen):
+            return mine.connection
+        self._close_mine()
+        if seen is None:
+            raise _IndexGoneError(f"{path} is gone")
+        connection = connect_to_read(path)
+        self._connections[connection] = None
+        self._mine.value = _Mine(connection, epoch, seen)
+        return connection
+
+    def _close_mine(self) -> None:
+        mine: _Mine | None = getattr(self._mine, "value", None)
+        self._mine.value = None
+        if mine is not None:
+            self._forget(mine.connection)
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        self._connections.pop(connection, None)
+        with suppress(sqlite3.Error):
+            connection.close()
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection | None) -> Iterator[None]:
+    """One state of the index for all reads within: else new bytes could be met beside an old row."""
+    if connection is None:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

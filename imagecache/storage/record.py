@@ -1,0 +1,126 @@
+"""An entry's metadata as the text that is stored, and back; the seal over it. No I/O.
+
+The text holds what is known of the *answer*. What is ours and changes with every access (stored until, lifetime,
+last access) are columns outside the seal, so that an access rewrites a number and not a document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..entry import Entry, Namespace, RowKey
+from ..headers import Headers
+
+# json.dumps would build an encoder at every call that asks for anything but its defaults.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+class DamagedError(Exception):
+    """What is stored is not what was written."""
+
+
+class _Metadata(NamedTuple):
+    """Written as a list in this order, without names: they would cost more than the values. Another order, or
+    another field, is another schema version."""
+
+    key_hash: str
+    scope: str
+    vary: str
+    processor: str
+    namespace: Namespace
+    key: str
+    url: str
+    final_url: str
+    status: int
+    headers: Sequence[tuple[str, str]]
+    vary_fields: Sequence[tuple[str, str]]
+    request_time: float
+    response_time: float
+    validated_at: float
+    stored_at: float
+    checksum: str
+    source_checksum: str
+    byte_count: int
+    etag: str | None
+    format: str | None
+    width: int | None
+    height: int | None
+
+
+def encode(entry: Entry) -> str:
+    """The metadata as JSON; ValueError where a number is none (RFC 8259 has no NaN)."""
+    row = entry.row
+    metadata = _Metadata(
+        row.key_hash,
+        row.scope,
+        row.vary,
+        row.processor,
+        row.namespace,
+        entry.key,
+        entry.url,
+        entry.final_url,
+        entry.status,
+        entry.headers.pairs,
+        entry.vary_fields,
+        entry.request_time,
+        entry.response_time,
+        entry.validated_at,
+        entry.stored_at,
+        entry.checksum,
+        entry.source_checksum,
+        entry.byte_count,
+        entry.etag,
+        entry.format,
+        entry.width,
+        entry.height,
+    )
+    return _encode(metadata)
+
+
+def seal(metadata: str) -> bytes:
+    """SHA-256 over the metadata, and so over the body, whose checksum is in it."""
+    return hashlib.sha256(metadata.encode()).digest()
+
+
+def decode(metadata: str, sealed: bytes, stored_until: float, lifetime: float | None) -> Entry:
+    """The entry that was encoded; DamagedError if text and seal do not belong together."""
+    try:
+        if not hmac.compare_digest(seal(metadata), sealed):
+            raise DamagedError("the metadata does not match its seal")
+        known = _Metadata._make(json.loads(metadata))
+        return Entry(
+            row=RowKey(known.key_hash, known.scope, known.vary, known.processor, known.namespace),
+            key=known.key,
+            url=known.url,
+            final_url=known.final_url,
+            status=known.status,
+            headers=Headers([(name, value) for name, value in known.headers]),
+            vary_fields=tuple([(name, value) for name, value in known.vary_fields]),
+            request_time=known.request_time,
+            response_time=known.response_time,
+            validated_at=known.validated_at,
+            stored_at=known.stored_at,
+            stored_until=stored_until,
+            lifetime=lifetime,
+            checksum=known.checksum,
+            source_checksum=known.source_checksum,
+            byte_count=known.byte_count,
+            etag=known.etag,
+            format=known.format,
+            width=known.width,
+            height=known.height,
+        )
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise DamagedError(f"the metadata cannot be read: {error}") from error
+
+
+def verify_body(entry: Entry, body: bytes) -> None:
+    """DamagedError unless these are the very bytes that the entry was stored with."""
+    if len(body) != entry.byte_count:
+        raise DamagedError(f"the body has {len(body)} bytes instead of {entry.byte_count}")
+    if hashlib.sha256(body).hexdigest() != entry.checksum:
+        raise DamagedError("the body does not match its checksum")

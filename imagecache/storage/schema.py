@@ -1,0 +1,180 @@
+"""The index's tables and triggers, and how a connection to it is opened. No row is read or written here.
+
+What must hold whatever statement changes a row is a trigger: the totals, the body that goes with its row, the
+variants that go with their original, the log that other processes read. Rows are inserted, updated and
+deleted, never replaced: REPLACE skips delete triggers.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+APPLICATION_ID = 0x696D6763
+"""``imgc``: what tells our index from another program's database."""
+SCHEMA_VERSION = 1
+"""Another version is not touched: the next generation is begun instead (a cache may forget)."""
+
+BUSY_TIMEOUT_MS = 250
+"""How long a statement waits for another process's write. Longer waits are the queue's."""
+WAL_PAGES = 2_000
+"""Pages of log after which a commit also checkpoints: 8 MiB, so that it stays short and its syncs rare."""
+WAL_SIZE_LIMIT = 16 * 2**20
+CACHE_KIB = 4_096
+
+_SCHEMA = """
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY,
+    key_hash TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    vary TEXT NOT NULL,
+    processor TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    etag TEXT,
+    stored_until REAL NOT NULL,
+    lifetime REAL,
+    last_access REAL NOT NULL,
+    pinned INTEGER NOT NULL DEFAULT 0,
+    cost INTEGER NOT NULL,
+    file TEXT,
+    seal BLOB NOT NULL,
+    metadata TEXT NOT NULL
+);
+CREATE UNIQUE INDEX entries_by_row ON entries (key_hash, namespace, scope, vary, processor);
+-- Everything that evicting and expiring look at; what has expired is found near its beginning.
+CREATE INDEX entries_by_access ON entries (last_access, stored_until, pinned);
+
+-- Apart from the entries, so that an access that rewrites a number does not rewrite the bytes beside it.
+CREATE TABLE bodies (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+
+-- Body files that no row refers to any more; unlinked after the commit that put them here, or after the next start.
+CREATE TABLE trash (file TEXT NOT NULL);
+
+-- One row. `writer` is who makes the transaction under way, for the log.
+CREATE TABLE totals (rows INTEGER NOT NULL, bytes INTEGER NOT NULL, writer TEXT NOT NULL, secret BLOB NOT NULL);
+
+-- What other processes' memory has to follow; key_hash '*' is everything.
+CREATE TABLE changes (seq INTEGER PRIMARY KEY, writer TEXT NOT NULL, key_hash TEXT NOT NULL, checksum TEXT);
+
+CREATE TABLE leases (
+    key_hash TEXT NOT NULL, namespace TEXT NOT NULL, scope TEXT NOT NULL, vary TEXT NOT NULL, processor TEXT NOT NULL,
+    holder TEXT NOT NULL, expires REAL NOT NULL,
+    PRIMARY KEY (key_hash, namespace, scope, vary, processor)
+) WITHOUT ROWID;
+
+-- One trigger for each kind of statement where it can be: starting one costs as much as what it does.
+CREATE TRIGGER entry_inserted AFTER INSERT ON entries BEGIN
+    UPDATE totals SET rows = rows + 1, bytes = bytes + NEW.cost;
+    INSERT INTO changes (writer, key_hash, checksum)
+        SELECT writer, NEW.key_hash, NEW.checksum FROM totals WHERE NEW.processor = '';
+END;
+CREATE TRIGGER body_changed AFTER UPDATE OF cost, file ON entries BEGIN
+    UPDATE totals SET bytes = bytes + NEW.cost - OLD.cost;
+    INSERT INTO trash SELECT OLD.file WHERE OLD.file IS NOT NULL AND OLD.file IS NOT NEW.file;
+END;
+CREATE TRIGGER original_changed AFTER UPDATE OF checksum ON entries
+WHEN NEW.processor = '' AND NEW.checksum <> OLD.checksum BEGIN
+    INSERT INTO changes (writer, key_hash, checksum) VALUES ((SELECT writer FROM totals), NEW.key_hash, NEW.checksum);
+    DELETE FROM entries WHERE key_hash = NEW.key_hash AND namespace = NEW.namespace AND scope = NEW.scope
+        AND vary = NEW.vary AND processor <> '';
+END;
+CREATE TRIGGER entry_deleted AFTER DELETE ON entries BEGIN
+    UPDATE totals SET rows = rows - 1, bytes = bytes - OLD.cost;
+    DELETE FROM bodies WHERE id = OLD.id;
+    INSERT INTO trash SELECT OLD.file WHERE OLD.file IS NOT NULL;
+    DELETE FROM entries WHERE OLD.processor = '' AND key_hash = OLD.key_hash AND namespace = OLD.namespace
+        AND scope = OLD.scope AND vary = OLD.vary AND processor <> '';
+END;
+"""
+
+
+class ForeignIndexError(sqlite3.DatabaseError):
+    """A database, but another program's, or of another version."""
+
+
+def connect(path: Path, *, mode: str = "rwc") -> sqlite3.Connection:
+    """A connection for the thread that uses it; closing it in another one is allowed."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=64,
+    )
+    try:
+        # recursive_triggers: a variant that its original's trigger deletes has to be counted, too.
+        for pragma in ("synchronous=NORMAL", "recursive_triggers=ON", f"cache_size=-{CACHE_KIB}"):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing, and makes no file where there is none."""
+    connection = connect(path, mode="rw")
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def create_or_check(connection: sqlite3.Connection, path: Path, secret: bytes) -> None:
+    """Make the tables in an empty file, or see that they are ours.
+
+    ``secret`` is kept if the file is new. Raises ForeignIndexError for another program's or version's database,
+    and sqlite3.Error where WAL cannot work.
+    """
+    if _version(connection) == (APPLICATION_ID, SCHEMA_VERSION):
+        _begin_logging(connection)
+        if connection.execute("SELECT count(*) FROM totals").fetchone() != (1,):
+            raise ForeignIndexError(f"{path.name} has lost its totals")
+        return
+    if _version(connection) != (0, 0) or not _is_empty(connection):
+        raise ForeignIndexError(f"{path.name} is no index of this version")
+    # SQLite makes files as the umask says, and gives the log and its index the rights of the database.
+    path.chmod(0o600)
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    _begin_logging(connection)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have come first.
+        if _is_empty(connection):
+            _create(connection, secret)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _begin_logging(connection: sqlite3.Connection) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise sqlite3.OperationalError("this file system does not let SQLite keep a write-ahead log")
+    connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={WAL_SIZE_LIMIT}").fetchall()
+
+
+def _create(connection: sqlite3.Connection, secret: bytes) -> None:
+    statement = ""
+    for line in _SCHEMA.splitlines(keepends=True):
+        statement += line
+        # Not executescript: it commits first.
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+    connection.execute("INSERT INTO totals VALUES (0, 0, '', ?)", (secret,))
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _version(connection: sqlite3.Connection) -> tuple[int, int]:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return application, version
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return int(tables) == 0

@@ -1,0 +1,146 @@
+"""One folder's store as this process has it: its writer, its readers, and who follows what happens there.
+
+Everything that is open for a folder hangs on this one object; who shares it is the registry's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..clock import Clock
+from .fault_log import FaultLog
+from .folder import Folder
+from .held import sweep_held
+from .index import Index
+from .keeper import Keeper
+from .operations import Change, Drop
+from .readers import Readers
+from .rows import Row
+from .sweep import sweep_later
+from .writer import Writer, tell
+
+logger = logging.getLogger("imagecache")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscriber:
+    """Somebody who follows what others do to the folder; ``owner`` is whose own changes it does not hear of.
+
+    ``did_trim`` hears of what had to make room, whoever stored. ``loop`` says where to call, None while the owner has
+    not been used.
+    """
+
+    owner: object
+    callback: Callable[[list[Change]], None]
+    did_trim: Callable[[list[str]], None]
+    loop: Callable[[], asyncio.AbstractEventLoop | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaultListener:
+    """Somebody who is told of faults: what failed, and the error."""
+
+    owner: object
+    callback: Callable[[str, Exception], None]
+    loop: Callable[[], asyncio.AbstractEventLoop | None]
+
+
+class Store:
+    """Everything that is open for one folder in this process."""
+
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self.directory = directory
+        self.pid = os.getpid()
+        self.users = 0
+        self._clock = clock
+        self.folder = Folder(directory)
+        self.faults = FaultLog(self.folder.path, self._tell_fault)
+        self.subscribers: list[Subscriber] = []
+        self.fault_listeners: list[FaultListener] = []
+        self._keeper = Keeper(self.folder)
+        self.writer = Writer(self._keeper, clock, self.faults, self._tell_changes, self._tell_trimmed)
+        self.readers = Readers(
+            self._keeper, self.writer.queue, self.faults, self._drop_damaged, self.writer.did_fail_to_read
+        )
+        # Who never closes still leaves nothing open when the interpreter ends, after the writer's last job.
+        self._at_exit = weakref.finalize(self, _close_at_exit, self._keeper, self.readers, self.pid)
+        self.writer.open(self._did_open)
+
+    @property
+    def writer_id(self) -> str:
+        """This store's id among all that have the folder open; "" while it is not open."""
+        return self._keeper.writer_id
+
+    def sweep(self) -> None:
+        """Remove what nothing refers to, in the background."""
+        self.writer.start(sweep_later(self._keeper, self.writer.start))
+        self.writer.start(lambda _: sweep_held(self.folder.held, self._clock.time()))
+
+    async def poll(self) -> None:
+        """Tell everybody what other processes did."""
+
+        def look(index: Index) -> None:
+            if changes := index.changes():
+                self._tell_changes(changes, None)
+
+        await self.writer.look(look)
+
+    @property
+    def epoch(self) -> int:
+        """Which opening of the index is in use: another one may be another index."""
+        return self._keeper.opened[0] if self._keeper.opened is not None else 0
+
+    def has_company(self) -> bool:
+        """Whether other writers have the folder open: in this process by another name, or elsewhere."""
+        return bool(self._keeper.living_writers())
+
+    async def close(self) -> None:
+        """Write what is queued, and close everything."""
+        await self.writer.close(self.readers.close)
+        self._at_exit.detach()
+
+    def _did_open(self) -> None:
+        self.readers.is_open.set()
+        if self.writer.is_usable:
+            self.sweep()
+
+    def _drop_damaged(self, key_hash: str, damaged: tuple[Row, ...]) -> None:
+        logger.warning("a stored entry in %s was damaged and is dropped: %s", self.folder.path, key_hash)
+        # In its turn: a put that comes after the miss must not be taken for the bytes that were damaged.
+        self.writer.submit_quietly(Drop(key_hash, damaged))
+
+    def _tell_changes(self, changes: list[Change], origin: object) -> None:
+        for subscriber in tuple(self.subscribers):
+            loop = subscriber.loop()
+            if subscriber.owner is not origin and loop is not None:
+                tell(loop, subscriber.callback, changes)
+
+    def _tell_trimmed(self, key_hashes: list[str]) -> None:
+        for subscriber in tuple(self.subscribers):
+            loop = subscriber.loop()
+            if key_hashes and loop is not None:
+                tell(loop, subscriber.did_trim, key_hashes)
+
+    def _tell_fault(self, what: str, error: Exception) -> None:
+        for listener in tuple(self.fault_listeners):
+            loop = listener.loop()
+            if loop is not None:
+                tell(loop, _call_listener, (listener, what, error))
+
+
+def _call_listener(told: tuple[FaultListener, str, Exception]) -> None:
+    listener, what, error = told
+    listener.callback(what, error)
+
+
+def _close_at_exit(keeper: Keeper, readers: Readers, pid: int) -> None:
+    # SQLite handles must not be used, not even closed, by a process that came by a fork.
+    if os.getpid() == pid:
+        readers.close()
+        keeper.close()

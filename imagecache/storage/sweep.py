@@ -1,0 +1,38 @@
+"""Finding what nothing refers to: bodies that a crash left behind, indexes that were abandoned, held files gone stale.
+
+Blocking, for the writer's thread, a sub-folder at a time so that writes go on in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .index import Index
+from .keeper import Keeper
+
+
+def sweep_later(keeper: Keeper, start: Callable[[Callable[[Index], object]], None]) -> Callable[[Index], None]:
+    """A job that sweeps the whole folder, as a chain of small ones that it passes to ``start``.
+
+    A body is swept only if its writer is dead and no row refers to it: a living writer, this one included, may be
+    about to commit it. In this order, list, writers, rows: whoever is found dead has committed all it ever will.
+    """
+
+    def begin(index: Index) -> None:
+        if not keeper.living_writers():
+            keeper.folder.drop_old_indexes(keeper.folder.generation())
+        go_on(index, index.bodies.shards())
+
+    def go_on(index: Index, shards: list[Path]) -> None:
+        if not shards:
+            return
+        names = list(index.bodies.names(shards.pop()))
+        foreign = {writer_id for _, _, writer_id in names} - {keeper.writer_id}
+        dead = foreign - keeper.living_writers() if foreign else foreign
+        for name, key_hash, writer_id in names:
+            if writer_id in dead and not index.refers_to(key_hash, name):
+                index.bodies.remove(name)
+        start(lambda index: go_on(index, shards))
+
+    return begin

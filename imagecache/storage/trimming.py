@@ -1,0 +1,91 @@
+"""Taking rows out: what has expired, what is over the limit, everything. In slices, so that no other writer waits long.
+
+Blocking, for the writer's thread. Each slice is a transaction of its own; the body files go after its commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..entry import Protection
+from .index import ROW_COST, Candidate, Index, Position
+
+SLICE = 256
+"""Rows a transaction: some milliseconds, far below the time that another process waits."""
+VACUUM_PAGES = 256
+"""Pages moved in one go."""
+
+
+def trim(index: Index, down_to: int, protection: Protection | None = None) -> Iterator[list[str]]:
+    """Evict least recently used rows until what counts towards the limit is ``down_to`` bytes or less.
+
+    Yields, after each slice, the key hashes whose originals went. Ends early when only pinned and protected rows
+    are left.
+    """
+    after: Position = (-1.0, -1.0, 0)
+    while (excess := index.weight() - down_to) > 0:
+        with index.transaction():
+            candidates = index.oldest(after, SLICE)
+            chosen = _choose(candidates, excess, protection)
+            index.delete(candidate.row_id for candidate in chosen)
+        if not candidates:
+            return
+        after = candidates[-1].position
+        tidy(index)
+        yield [candidate.row.key_hash for candidate in chosen if not candidate.row.processor]
+
+
+def _choose(candidates: list[Candidate], excess: int, protection: Protection | None) -> list[Candidate]:
+    chosen = []
+    for candidate in candidates:
+        if excess <= 0:
+            break
+        if protection is None or candidate.row not in protection:
+            chosen.append(candidate)
+            excess -= candidate.cost + ROW_COST
+    return chosen
+
+
+def expire(index: Index, now: float) -> list[str] | None:
+    """Delete a slice of what has expired; the key hashes whose originals went, or None when nothing is left."""
+    with index.transaction():
+        expired = index.expired(now, SLICE)
+        index.delete(row_id for row_id, _, _ in expired)
+    tidy(index)
+    return [key_hash for _, key_hash, processor in expired if not processor] if expired else None
+
+
+def clear(index: Index) -> int:
+    """Delete every row that is there now; how many went."""
+    highest, count = index.last_id(), 0
+    while True:
+        with index.transaction():
+            row_ids = index.ids_up_to(highest, SLICE)
+            index.delete(row_ids)
+        tidy(index)
+        if not row_ids:
+            break
+        count += len(row_ids)
+    while shrink(index, 0):
+        pass
+    return count
+
+
+def shrink(index: Index, limit: int) -> bool:
+    """Give some free pages back to the file system if the index is larger than ``limit`` bytes; whether to go on.
+
+    Not after every eviction: what comes next needs the pages again, and to free the last of a file is to move the
+    ones that are in use.
+    """
+    return index.vacuum(VACUUM_PAGES, over=limit)
+
+
+def tidy(index: Index) -> None:
+    """Unlink the body files that no row refers to any more."""
+    while trash := index.trash(SLICE):
+        gone = [rowid for rowid, file in trash if index.bodies.remove(file)]
+        if not gone:
+            # Windows keeps a file that is being read; the next round tries again.
+            break
+        with index.transaction():
+            index.forget_trash(gone)

@@ -1,0 +1,63 @@
+"""A disk storage on a real folder, with a clock that tests move, closed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from imagecache.storage.disk import DiskStorage
+from imagecache.storage.registry import Registry
+from imagecache.testing.clock import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(autouse=True)
+def short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that wait for one write after the other would do little else than wait for batches to grow."""
+    monkeypatch.setattr("imagecache.storage.writer.COMMIT_DELAY", 0.001)
+
+
+MakeDisk = Callable[..., DiskStorage]
+
+
+@pytest.fixture
+async def make_disk(tmp_path: Path, clock: FakeClock) -> AsyncIterator[MakeDisk]:
+    made: list[DiskStorage] = []
+
+    def make(directory: Path | None = tmp_path, limit: int = 2**30) -> DiskStorage:
+        made.append(DiskStorage(directory, clock=clock, limit=limit))
+        return made[-1]
+
+    yield make
+    for disk in made:
+        await disk.aclose()
+
+
+@pytest.fixture
+def make_other(make_disk: MakeDisk, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DiskStorage]:
+    """Makes storages that share nothing but the folder with those of `make_disk`, as another process would."""
+    registry = Registry()
+
+    def make(**options: int) -> DiskStorage:
+        with monkeypatch.context() as patch:
+            patch.setattr("imagecache.storage.disk.REGISTRY", registry)
+            return make_disk(**options)
+
+    return make
+
+
+@pytest.fixture
+async def disk(make_disk: MakeDisk) -> DiskStorage:
+    return make_disk()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Our own folder inside the given one."""
+    return tmp_path / "imagecache-v1"

@@ -1,0 +1,263 @@
+"""Faults: every operation of the disk fails in turn; nothing is raised to a caller, and it heals by itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from imagecache.storage.disk import DiskStorage
+from imagecache.storage.index import INLINE_LIMIT
+from imagecache.storage.stored import DiskState, StoreStatus
+from imagecache.storage.writer import REOPEN_AFTER
+from imagecache.testing.clock import FakeClock
+from imagecache.testing.disk_rule import Fault
+from imagecache.testing.faults import FaultyDisk
+
+from .entries import URL, entry_for, variant_of
+from .test_disk import body_files, body_of
+
+SMALL = b"small body"
+LARGE = os.urandom(INLINE_LIMIT + 1)
+MakeDisk = Callable[..., DiskStorage]
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="rights are another matter there")
+
+
+# Looking at the disk is a test's business, and none of its event loop's.
+
+
+def put_a_file(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def put_a_folder(path: Path, mode: int) -> None:
+    path.mkdir()
+    path.chmod(mode)
+
+
+def put_a_link(path: Path, target: Path) -> None:
+    path.symlink_to(target)
+
+
+def take_away(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def names_in(path: Path) -> list[str]:
+    return [found.name for found in path.iterdir()]
+
+
+def rights_in(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Iterator[FaultyDisk]:
+    with FaultyDisk(tmp_path) as disk:
+        yield disk
+
+
+FAULTS: list[tuple[str, Fault]] = [
+    (operation, fault)
+    for operation in ("open", "write", "sqlite.insert", "sqlite.begin", "sqlite.commit", "mkdir")
+    for fault in ("ENOSPC", "EIO", "EACCES", "EROFS")
+]
+
+
+@pytest.mark.parametrize(("operation", "fault"), FAULTS)
+async def test_a_write_fault_is_told_once_and_heals(
+    tmp_path: Path,
+    clock: FakeClock,
+    faulty: FaultyDisk,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    operation: str,
+    fault: Fault,
+) -> None:
+    told: list[str] = []
+    disk = DiskStorage(tmp_path, clock=clock, on_fault=lambda what, error: told.append(what))
+    await disk.put(entry_for(clock, SMALL, "before"), SMALL)
+    faulty.fail(operation, fault)
+    entry = entry_for(clock, LARGE)
+    for _ in range(3):
+        result = await disk.put(entry, LARGE)
+        assert result.status in (StoreStatus.FAILED, StoreStatus.UNAVAILABLE)
+        assert await body_of(disk, entry) is None
+    assert 1 <= len(told) <= 2, "reading and writing at most"
+    assert disk.faults >= 1
+    assert disk.last_fault is not None
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == len(told)
+    faulty.heal()
+    clock.advance(REOPEN_AFTER)
+    assert (await disk.put(entry, LARGE)).status is StoreStatus.STORED
+    assert await body_of(disk, entry) == LARGE
+    assert len(body_files(folder)) == 1, "nothing was left behind"
+    assert disk.is_available
+    await disk.aclose()
+
+
+@pytest.mark.parametrize("operation", ["open", "read", "stat", "sqlite.select", "sqlite.begin", "sqlite.connect"])
+async def test_a_read_fault_is_a_miss_and_drops_nothing(
+    tmp_path: Path, clock: FakeClock, faulty: FaultyDisk, operation: str
+) -> None:
+    disk = DiskStorage(tmp_path, clock=clock)
+    entry = entry_for(clock, LARGE)
+    await disk.put(entry, LARGE)
+    faulty.fail(operation, "EIO")
+    assert await body_of(disk, entry) in (None, LARGE)
+    faulty.heal()
+    clock.advance(REOPEN_AFTER)
+    assert await body_of(disk, entry) == LARGE
+    await disk.aclose()
+
+
+async def test_every_operation_fails_once_in_turn(tmp_path: Path, clock: FakeClock) -> None:
+    async def use(directory: Path, faulty: FaultyDisk) -> None:
+        disk = DiskStorage(directory, clock=clock, limit=200_000)
+        original = entry_for(clock, LARGE)
+        # Nothing here may raise, whatever fails.
+        for number in range(3):
+            body = LARGE + bytes([number])
+            await disk.put(entry_for(clock, body), body)
+            await body_of(disk, original)
+        await disk.put(original, LARGE)
+        await disk.put(variant_of(original, SMALL), SMALL)
+        disk.touch(original.row)
+        await disk.etag(original.row.key_hash)
+        await disk.set_etag(original.row.key_hash, '"9"')
+        await disk.clean()
+        await disk.remove(original.row.key_hash)
+        await disk.clear()
+        faulty.heal()
+        clock.advance(REOPEN_AFTER)
+        await disk.put(original, LARGE)
+        await disk.put(original, LARGE)
+        assert await body_of(disk, original) == LARGE, "it works again"
+        assert await disk.count() == 1
+        assert await disk.size() == len(LARGE)
+        await disk.aclose()
+
+    with FaultyDisk(tmp_path) as faulty:
+        await use(tmp_path / "all", faulty)
+        count = len(faulty.calls)
+    assert count > 50
+    faults: list[Fault] = ["EIO", "ENOSPC", "locked", "corrupt"]
+    for number in range(0, count, 7):
+        with FaultyDisk(tmp_path) as faulty:
+            faulty.fail("*", faults[number % 4], after=number, times=1)
+            await use(tmp_path / str(number), faulty)
+
+
+async def test_a_locked_index_keeps_the_batch_queued_and_readable(
+    disk: DiskStorage, clock: FakeClock, tmp_path: Path
+) -> None:
+    with FaultyDisk(tmp_path) as faulty:
+        await disk.put(entry_for(clock, SMALL, "before"), SMALL)
+        faulty.fail("sqlite.begin", "locked", name="*", times=None)
+        entry = entry_for(clock, LARGE)
+        future = disk.put(entry, LARGE)
+        await disk.flush()
+        assert not future.done()
+        assert disk.queue_depth >= 1
+        assert disk.faults == 0, "another process at work is no fault"
+        faulty.heal()
+        assert (await future).status is StoreStatus.STORED
+        assert await body_of(disk, entry) == LARGE
+
+
+async def test_a_full_queue_refuses_at_once(
+    disk: DiskStorage, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagecache.storage.write_queue.MAX_ROWS", 3)
+    with FaultyDisk(tmp_path) as faulty:
+        await disk.put(entry_for(clock, SMALL, "before"), SMALL)
+        gate = faulty.hold("sqlite.begin")
+        entries = [entry_for(clock, SMALL, str(number)) for number in range(5)]
+        futures = [disk.put(entry, SMALL) for entry in entries]
+        assert [future.done() for future in futures] == [False, False, False, True, True]
+        assert futures[4].result().status is StoreStatus.QUEUE_FULL
+        gate.remove()
+        assert [(await future).status for future in futures[:3]] == [StoreStatus.STORED] * 3
+
+
+@pytest.mark.parametrize("what", ["deleted", "replaced by a file"])
+async def test_a_folder_that_is_taken_away_is_made_anew_by_the_next_write(
+    disk: DiskStorage, clock: FakeClock, folder: Path, what: str
+) -> None:
+    entry = entry_for(clock, LARGE)
+    await disk.put(entry, LARGE)
+    take_away(folder)
+    if what == "replaced by a file":
+        put_a_file(folder)
+        assert (await disk.put(entry, LARGE)).status is StoreStatus.UNAVAILABLE
+        assert disk.state is DiskState.UNAVAILABLE
+        take_away(folder)
+        clock.advance(REOPEN_AFTER)
+    else:
+        assert await disk.load(entry.row.key_hash, key=URL) is None
+        assert await disk.size() == 0
+    assert (await disk.put(entry, LARGE)).status is StoreStatus.STORED
+    assert await body_of(disk, entry) == LARGE
+    assert len(body_files(folder)) == 1
+
+
+@posix_only
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o777])
+async def test_a_folder_that_is_open_to_others_is_refused_and_said_once(
+    disk: DiskStorage, clock: FakeClock, folder: Path, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_a_folder(folder, mode)
+    for _ in range(3):
+        assert (await disk.put(entry_for(clock, SMALL), SMALL)).status is StoreStatus.UNAVAILABLE
+        assert await disk.load(entry_for(clock, SMALL).row.key_hash, key=URL) is None
+    assert not disk.is_available
+    assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["WARNING"]
+    assert names_in(folder) == []
+
+
+@posix_only
+async def test_a_link_in_the_place_of_the_folder_is_refused(
+    disk: DiskStorage, clock: FakeClock, folder: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    put_a_folder(elsewhere, 0o700)
+    put_a_link(folder, elsewhere)
+    assert (await disk.put(entry_for(clock, SMALL), SMALL)).status is StoreStatus.UNAVAILABLE
+    assert names_in(elsewhere) == []
+
+
+@posix_only
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
+async def test_rights_do_not_depend_on_the_umask(
+    make_disk: MakeDisk, clock: FakeClock, folder: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        disk = make_disk()
+        await disk.put(entry_for(clock, LARGE), LARGE)
+        await disk.put(entry_for(clock, SMALL, "2"), SMALL)
+        modes = rights_in(folder)
+    finally:
+        os.umask(before)
+    folders = {".", "bodies", "writers", "held"} | {name for name in modes if len(name) == len("bodies/ab")}
+    assert {modes[name] for name in folders} == {0o700}
+    files = {name: mode for name, mode in modes.items() if name not in folders}
+    assert set(files.values()) == {0o600}, files
+
+
+async def test_a_held_file_is_written_elsewhere_when_the_folder_is_full(
+    disk: DiskStorage, clock: FakeClock, faulty: FaultyDisk, tmp_path: Path
+) -> None:
+    faulty.fail("write", "ENOSPC")
+    path = await disk.hold(entry_for(clock, SMALL), SMALL, ".png")
+    assert path.read_bytes() == SMALL
+    assert tmp_path not in path.parents

@@ -1,0 +1,166 @@
+"""Random sequences of operations against a model: queued or written, a reader sees the same, and the index agrees.
+
+Every operation says twice what it does (`operations.py`); this is where the two are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from imagecache.entry import Entry, RowKey
+from imagecache.keys import hash_for_key
+from imagecache.storage.disk import DiskStorage
+from imagecache.storage.operations import original_of
+from imagecache.testing.clock import FakeClock
+
+from .entries import entry_for, variant_of
+
+T = TypeVar("T")
+
+URLS = st.sampled_from(["a", "b"])
+SCOPES = st.sampled_from(["", "s" * 32])
+BODIES = st.sampled_from([b"one", b"two", b"L" * 40_000])
+PROCESSORS = st.sampled_from(["round(20)", "blur(3)"])
+
+
+class DiskModel(RuleBasedStateMachine):
+    """A disk storage beside a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.clock = FakeClock()
+        self.model: dict[RowKey, tuple[Entry, bytes]] = {}
+
+    @initialize()
+    def open(self) -> None:
+        self.disk = DiskStorage(Path(self.folder.name), clock=self.clock)
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self.disk.aclose())
+        self.loop.close()
+        self.folder.cleanup()
+
+    @rule(url=URLS, scope=SCOPES, body=BODIES, etag=st.sampled_from([None, '"1"', '"2"']))
+    def put(self, url: str, scope: str, body: bytes, etag: str | None) -> None:
+        self.clock.advance(1)
+        entry = entry_for(self.clock, body, url, scope=scope, etag=etag)
+        self.run(self.later(lambda: self.disk.put(entry, body)))
+        old = self.model.get(entry.row)
+        if old is not None and old[0].checksum != entry.checksum:
+            self.drop(lambda row: row.processor != "" and original_of(row) == entry.row)
+        self.model[entry.row] = (entry, body)
+
+    @rule(url=URLS, scope=SCOPES, source=BODIES, body=BODIES, processor=PROCESSORS)
+    def put_variant(self, url: str, scope: str, source: bytes, body: bytes, processor: str) -> None:
+        original = entry_for(self.clock, source, url, scope=scope)
+        entry = variant_of(original, body, processor)
+        self.run(self.later(lambda: self.disk.put(entry, body)))
+        known = self.model.get(original.row)
+        if known is not None and known[0].checksum == entry.source_checksum:
+            self.model[entry.row] = (entry, body)
+
+    @rule(url=URLS, scope=SCOPES, body=BODIES)
+    def refresh(self, url: str, scope: str, body: bytes) -> None:
+        self.clock.advance(1)
+        entry = entry_for(self.clock, body, url, scope=scope, etag='"renewed"')
+        self.run(self.later(lambda: self.disk.refresh(entry)))
+        known = self.model.get(entry.row)
+        if known is not None and known[0].checksum == entry.checksum:
+            self.model[entry.row] = (entry, known[1])
+
+    @rule(url=URLS, scope=SCOPES, body=BODIES)
+    def discard(self, url: str, scope: str, body: bytes) -> None:
+        entry = entry_for(self.clock, body, url, scope=scope)
+        self.run(self.later(lambda: self.disk.discard(entry)))
+        known = self.model.get(entry.row)
+        if known is not None and known[0].checksum == entry.checksum:
+            self.drop(lambda row: original_of(row) == entry.row)
+
+    @rule(url=URLS, etag=st.sampled_from([None, '"mine"']))
+    def set_etag(self, url: str, etag: str | None) -> None:
+        self.run(self.disk.set_etag(hash_for_key(url), etag))
+        for row, (entry, body) in self.model.items():
+            if row.key_hash == hash_for_key(url) and not row.processor:
+                self.model[row] = (replace(entry, etag=etag), body)
+
+    @rule(url=URLS, scope=SCOPES)
+    def touch(self, url: str, scope: str) -> None:
+        row = RowKey(hash_for_key(url), scope=scope)
+        self.clock.advance(1)
+        self.run(self.later(lambda: self.disk.touch(row)))
+        known = self.model.get(row)
+        if known is not None and known[0].lifetime is not None:
+            self.model[row] = (replace(known[0], stored_until=self.clock.time() + known[0].lifetime), known[1])
+
+    @rule(url=URLS)
+    def remove(self, url: str) -> None:
+        removed = self.run(self.disk.remove(hash_for_key(url)))
+        before = len(self.model)
+        self.drop(lambda row: row.key_hash == hash_for_key(url))
+        assert removed == before - len(self.model)
+
+    @rule()
+    def clear(self) -> None:
+        self.run(self.disk.clear())
+        self.model.clear()
+
+    @rule()
+    def flush(self) -> None:
+        self.run(self.disk.flush())
+
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.disk.aclose())
+        self.open()
+
+    @invariant()
+    def reads_are_the_models(self) -> None:
+        rows = {*self.model, *(RowKey(hash_for_key(url)) for url in "ab")}
+        for row in rows:
+            found = self.run(
+                self.disk.load(
+                    row.key_hash,
+                    key="a" if row.key_hash == hash_for_key("a") else "b",
+                    scope=row.scope,
+                    processor=row.processor,
+                )
+            )
+            expected = self.model.get(row)
+            assert (found.entry, found.body) == expected if found is not None else expected is None
+
+    @rule()
+    def the_index_agrees(self) -> None:
+        entries = self.run(self.all_entries())
+        assert {entry.row: entry for entry in entries} == {row: entry for row, (entry, _) in self.model.items()}
+        assert self.run(self.disk.count()) == len(self.model)
+        assert self.run(self.disk.size()) == sum(len(body) for _, body in self.model.values())
+        files = [path for path in Path(self.folder.name, "imagecache-v1", "bodies").rglob("*") if path.is_file()]
+        assert len(files) == sum(len(body) > 32 * 1024 for _, body in self.model.values())
+
+    async def all_entries(self) -> list[Entry]:
+        return [entry async for entry in self.disk.entries()]
+
+    async def later(self, act: Callable[[], object]) -> None:
+        """Call on the loop, and do not wait for what it starts."""
+        act()
+
+    def drop(self, is_gone: Callable[[RowKey], bool]) -> None:
+        for row in [row for row in self.model if is_gone(row)]:
+            del self.model[row]
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(coroutine)
+
+
+TestDiskModel = DiskModel.TestCase
+TestDiskModel.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
