@@ -1,0 +1,512 @@
+"""A cached image never changes, whatever is done with what was handed out; and what was handed out is an image."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import logging
+import pickle
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+from PIL import (
+    ExifTags,
+    Image,
+    ImageChops,
+    ImageCms,
+    ImageDraw,
+    ImageEnhance,
+    ImageFile,
+    ImageFilter,
+    ImageMath,
+    ImageMorph,
+    ImageOps,
+    ImagePalette,
+    ImageStat,
+)
+
+from imagecache.imaging import view as view_module
+from imagecache.imaging.shared import SharedImage, cost
+from imagecache.imaging.view import ImageView, views_are_safe
+
+from .samples import MODES, decoded, pattern, sample, saved
+
+SIZE = (20, 16)
+
+
+class NotThisModeError(Exception):
+    """Pillow does not do this with this mode, with a plain image either."""
+
+
+def master_of(mode: str) -> tuple[Image.Image, SharedImage]:
+    """What every view must look like for ever, and the shared image."""
+    image = pattern(SIZE, mode)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "somebody"
+    image.info.update(dpi=(72, 72), exif=exif.tobytes(), nested={"list": [1, 2]})
+    if mode == "P":
+        image.info["transparency"] = 5
+    image.load()
+    return copy.deepcopy(image), SharedImage(image)
+
+
+def colour_of(image: Image.Image) -> object:
+    """A colour for this mode that the picture does not have at (0, 0)."""
+    bands = len(image.getbands())
+    if image.mode in ("1", "L", "P", "I", "F") or image.mode.startswith("I;16"):
+        return 1 if image.getpixel((0, 0)) != 1 else 0
+    return tuple([7] * bands)
+
+
+# What changes an image. Each is done to one view; the next one must not notice.
+
+
+def by_paste(image: Image.Image) -> None:
+    image.paste(Image.new(image.mode, (5, 5)), (1, 1))
+
+
+def by_paste_colour(image: Image.Image) -> None:
+    image.paste(colour_of(image), (0, 0, 5, 5))  # type: ignore[arg-type]
+
+
+def by_putpixel(image: Image.Image) -> None:
+    image.putpixel((0, 0), colour_of(image))  # type: ignore[arg-type]
+
+
+def by_palette_colour(image: Image.Image) -> None:
+    if image.mode not in ("P", "PA"):
+        raise NotThisModeError
+    image.putpixel((0, 0), (3, 254, 7))
+
+
+def by_access(image: Image.Image) -> None:
+    access = image.load()
+    assert access is not None
+    before = access[0, 0]
+    access[0, 0] = colour_of(image)  # type: ignore[assignment]
+    assert access[0, 0] != before
+    assert access[0, 0] == image.getpixel((0, 0))
+
+
+def by_drawing(image: Image.Image) -> None:
+    ImageDraw.Draw(image).line((0, 0, 19, 15), fill=colour_of(image), width=3)  # type: ignore[arg-type]
+
+
+def by_drawing_palette_colours(image: Image.Image) -> None:
+    if image.mode != "P":
+        raise NotThisModeError
+    ImageDraw.Draw(image).rectangle((0, 0, 9, 9), fill=(1, 250, 3))
+    image.load()
+
+
+def by_palette_object(image: Image.Image) -> None:
+    if image.mode not in ("P", "PA") or image.palette is None:
+        raise NotThisModeError
+    image.palette.getcolor((9, 251, 13), image)
+    image.load()
+
+
+def by_palette_bytes(image: Image.Image) -> None:
+    if image.mode not in ("P", "PA") or image.palette is None:
+        raise NotThisModeError
+    image.palette.palette = b"\x11" * 768
+    image.palette.dirty = 1
+    image.load()
+
+
+def by_floodfill(image: Image.Image) -> None:
+    ImageDraw.floodfill(image, (0, 0), colour_of(image))  # type: ignore[arg-type]
+
+
+def by_thumbnail(image: Image.Image) -> None:
+    image.thumbnail((7, 7))
+
+
+def by_putalpha(image: Image.Image) -> None:
+    image.putalpha(9)
+
+
+def by_putalpha_image(image: Image.Image) -> None:
+    image.putalpha(Image.new("L", image.size, 8))
+
+
+def by_putdata(image: Image.Image) -> None:
+    colour = colour_of(image)
+    image.putdata([colour] * 50)
+
+
+def by_putpalette(image: Image.Image) -> None:
+    image.putpalette(bytes(range(255, -1, -1)) * 3)
+
+
+def by_putpalette_object(image: Image.Image) -> None:
+    image.putpalette(ImagePalette.ImagePalette("RGB", bytes(768)))
+
+
+def by_frombytes(image: Image.Image) -> None:
+    image.frombytes(bytes(len(image.tobytes())))
+
+
+def by_apply_transparency(image: Image.Image) -> None:
+    image.apply_transparency()
+    image.load()
+
+
+def by_alpha_composite(image: Image.Image) -> None:
+    image.alpha_composite(Image.new(image.mode, (6, 6), tuple([99] * len(image.getbands()))), (2, 2))
+
+
+def by_colour_profile(image: Image.Image) -> None:
+    srgb = ImageCms.createProfile("sRGB")
+    other = ImageCms.createProfile("LAB")
+    if image.mode == "LAB":
+        ImageCms.profileToProfile(image, other, other, inPlace=True)
+    elif image.mode in ("RGB", "RGBA", "RGBX"):
+        transform = ImageCms.buildTransform(srgb, ImageCms.createProfile("sRGB"), image.mode, image.mode)
+        ImageCms.applyTransform(image, transform, inPlace=True)
+        ImageCms.profileToProfile(image, srgb, srgb, outputMode=image.mode, inPlace=True)
+    else:
+        raise NotThisModeError
+
+
+def by_pointer(image: Image.Image) -> None:
+    """What an extension module would do: take the pointer, write through it."""
+    pointer = image.getim()
+    assert pointer
+    image.im.paste(0 if image.im.bands == 1 else tuple([3] * image.im.bands), (0, 0, 4, 4))
+
+
+def by_turning_upright(image: Image.Image) -> None:
+    image.getexif()[ExifTags.Base.Orientation] = 6
+    ImageOps.exif_transpose(image, in_place=True)
+
+
+def by_info(image: Image.Image) -> None:
+    image.info["nested"]["list"].append(3)
+    image.info["dpi"] = (1, 1)
+    del image.info["exif"]
+
+
+def by_exif(image: Image.Image) -> None:
+    exif = image.getexif()
+    exif[ExifTags.Base.Artist] = "somebody else"
+    image.info["exif"] = exif.tobytes()
+
+
+def by_close(image: Image.Image) -> None:
+    image.close()
+    with pytest.raises(ValueError, match="closed"):
+        image.load()
+
+
+def by_attributes(image: Image.Image) -> None:
+    image.format = "NONE"
+    image.info = {}
+    image.palette = None
+
+
+def by_new_pixels(image: Image.Image) -> None:
+    image.im = Image.new(image.mode, SIZE).im
+    image.putpixel((0, 0), colour_of(image))  # type: ignore[arg-type]
+
+
+CHANGES: list[Callable[[Image.Image], None]] = [value for name, value in globals().items() if name.startswith("by_")]
+
+
+# What only reads. It must give what a plain image gives.
+
+READS: dict[str, Callable[[Image.Image], object]] = {
+    "tobytes": lambda image: image.tobytes(),
+    "getdata": lambda image: image.getpixel((3, 4)),
+    "getpalette": lambda image: image.getpalette(),
+    "extrema": lambda image: image.getextrema(),
+    "histogram": lambda image: image.histogram(),
+    "getbbox": lambda image: image.getbbox(),
+    "getcolors": lambda image: image.getcolors(100_000),
+    "array": lambda image: image.__array_interface__,
+    "png": lambda image: saved(image, "PNG"),
+    "tiff": lambda image: saved(image, "TIFF"),
+    "copy": lambda image: image.copy(),
+    "resize": lambda image: image.resize((9, 7)),
+    "reduce": lambda image: image.reduce(2),
+    "crop": lambda image: image.crop((1, 2, 9, 9)),
+    "rotate": lambda image: image.rotate(33, expand=True),
+    "transpose": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    "transform": lambda image: image.transform(SIZE, Image.Transform.AFFINE, (1, 0, 2, 0, 1, 1)),
+    "convert L": lambda image: image.convert("L"),
+    "convert RGB": lambda image: image.convert("RGB"),
+    "convert RGBA": lambda image: image.convert("RGBA"),
+    "point": lambda image: image.point(lambda value: value * 1),
+    "filter": lambda image: image.filter(ImageFilter.GaussianBlur(2)),
+    "effect": lambda image: image.effect_spread(0),
+    "split": lambda image: [band.tobytes() for band in image.split()],
+    "quantize": lambda image: image.quantize(8),
+    "remap_palette": lambda image: image.remap_palette(list(range(255, -1, -1))),
+    "enhance": lambda image: ImageEnhance.Brightness(image).enhance(0.5),
+    "chops": ImageChops.invert,
+    "add": lambda image: ImageChops.add(image, image),
+    "blend": lambda image: Image.blend(image, Image.new(image.mode, image.size), 0.5),
+    "composite": lambda image: Image.composite(image, image, Image.new("L", image.size, 9)),
+    "alpha_composite": lambda image: Image.alpha_composite(image, image),
+    "math": lambda image: ImageMath.lambda_eval(lambda args: args["a"] * 2, a=image),
+    "morph": lambda image: ImageMorph.MorphOp(op_name="dilation4").apply(image)[1],
+    "expand": lambda image: ImageOps.expand(image, 2),
+    "autocontrast": ImageOps.autocontrast,
+    "fit": lambda image: ImageOps.fit(image, (5, 5)),
+    "exif_transpose": ImageOps.exif_transpose,
+    "stat": lambda image: ImageStat.Stat(image).mean,
+    "profile": lambda image: ImageCms.profileToProfile(
+        image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    ),
+    "exif": lambda image: dict(image.getexif()),
+    "has_transparency_data": lambda image: image.has_transparency_data,
+    "repr": lambda image: repr(image).partition(" at ")[0],
+    "class": lambda image: image.__class__,
+    "copy.copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda image: pickle.loads(pickle.dumps(image)),
+    "pickle 2": lambda image: pickle.loads(pickle.dumps(image, protocol=2)),
+    "size": lambda image: (image.size, image.width, image.height, image.mode, image.format, image.info),
+}
+
+
+def outcome(read: Callable[[Image.Image], object], image: Image.Image) -> object:
+    try:
+        found = read(image)
+    except Exception as error:  # Whatever a plain image raises, a view raises as well.
+        return type(error)
+    if not isinstance(found, Image.Image):
+        return found
+    # The profiles that Pillow makes for LAB carry the time of day.
+    info = {key: value for key, value in found.info.items() if image.mode != "LAB" or key != "icc_profile"}
+    return type(found), found.mode, found.size, found.getpalette(), found.tobytes(), info
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_change_of_one_view_is_not_seen_in_the_next(mode: str, change: Callable[[Image.Image], None]) -> None:
+    plain, shared = master_of(mode)
+    earlier = shared.view()
+    changed, reference = shared.view(), copy.deepcopy(plain)
+    reference.load()
+    try:
+        change(reference)
+    except Exception:  # Not to be had with this mode.
+        change_is_possible = False
+    else:
+        change_is_possible = True
+    try:
+        change(changed)
+    except Exception:
+        if change_is_possible:
+            raise
+    for view in (earlier, shared.view(), shared.image()):
+        assert view == plain
+        assert view.tobytes() == plain.tobytes()
+        assert view.getpalette() == plain.getpalette()
+        assert view.info == plain.info
+        assert view.getexif()[ExifTags.Base.Artist] == "somebody"
+    if change_is_possible and change is not by_close:
+        assert outcome(lambda i: i.tobytes(), changed) == outcome(lambda i: i.tobytes(), reference)
+        assert outcome(lambda i: i.getpalette(), changed) == outcome(lambda i: i.getpalette(), reference)
+        assert changed.size == reference.size
+        assert changed.mode == reference.mode
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", READS)
+def test_reading_gives_what_a_plain_image_gives(mode: str, name: str) -> None:
+    if (mode, name) == ("LAB", "convert RGBA"):
+        # Pillow leaves the alpha of this conversion as it finds it in memory.
+        name = "convert RGB"
+    plain, shared = master_of(mode)
+    view = shared.view()
+    core = view.im
+    assert outcome(READS[name], view) == outcome(READS[name], plain)
+    assert outcome(lambda image: getattr(READS[name](image), "im", None) is core, shared.view()) is not True
+    assert view == plain
+    assert shared.view() == plain
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_view_is_an_image_to_everybody(mode: str) -> None:
+    plain, shared = master_of(mode)
+    view = shared.view()
+    assert isinstance(view, Image.Image)
+    assert not isinstance(view, ImageFile.ImageFile)
+    assert view == plain
+    assert plain == view
+    assert view == shared.view()
+    assert view != Image.new("RGB", (1, 1))
+    made = [view.copy(), view.crop((0, 0, 3, 3)), copy.deepcopy(view), pickle.loads(pickle.dumps(view))]
+    assert {type(image) for image in made} == {Image.Image}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pixels_are_shared_until_the_first_change(mode: str) -> None:
+    _, shared = master_of(mode)
+    one, other = shared.view(), shared.view()
+    assert one.im is other.im
+    one.load()
+    one.tobytes()
+    one.getpixel((0, 0))
+    one.copy()
+    assert one.im is other.im
+    one.paste(other)
+    assert one.im is not other.im
+    core = one.im
+    one.paste(other)
+    assert one.im is core  # copied once, not every time
+
+
+def test_a_changed_view_hands_out_pillows_own_pixel_access() -> None:
+    _, shared = master_of("RGB")
+    view = shared.view()
+    early = view.load()
+    view.putpixel((0, 0), (1, 2, 3))
+    access = view.load()
+    assert type(access) is type(Image.new("RGB", (1, 1)).load())
+    assert early is not None
+    assert access is not None
+    assert early[0, 0] == access[0, 0] == (1, 2, 3)
+
+
+def test_drawing_goes_on_in_the_view_that_was_drawn_on() -> None:
+    plain, shared = master_of("RGB")
+    view = shared.view()
+    draw = ImageDraw.Draw(view)
+    draw.rectangle((0, 0, 3, 3), fill="red")
+    draw.rectangle((4, 4, 6, 6), fill="blue")
+    assert (view.getpixel((1, 1)), view.getpixel((5, 5))) == ((255, 0, 0), (0, 0, 255))
+    assert shared.view() == plain
+
+
+def test_whoever_holds_the_image_that_was_taken_over_cannot_change_it() -> None:
+    image = pattern(SIZE)
+    reference = image.copy()
+    shared = SharedImage(image)
+    image.putpixel((0, 0), (1, 2, 3))
+    image.info["a"] = "b"
+    assert shared.view() == reference
+
+
+def test_a_view_can_be_taken_over_itself() -> None:
+    plain, shared = master_of("RGB")
+    view = shared.view()
+    again = SharedImage(view)
+    assert again.view().im is shared.view().im
+    view.putpixel((0, 0), (1, 2, 3))
+    assert again.view() == shared.view() == plain
+    changed = SharedImage(view)
+    view.putpixel((0, 0), (4, 5, 6))
+    assert changed.view().getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_an_open_file_becomes_a_plain_image() -> None:
+    opened = Image.open(io.BytesIO(sample("PNG")))
+    shared = SharedImage(opened)
+    view = shared.view()
+    assert (view.format, view.size) == ("PNG", (64, 48))
+    assert not {"fp", "tile", "png", "_fp"} & set(vars(view))
+    opened.close()
+    assert view == decoded(sample("PNG"), mode=None)
+
+
+class Anchor:
+    """Anything that can be referred to weakly."""
+
+
+UNSHARING: list[Callable[[Image.Image], None]] = [
+    by_putpixel, by_paste, by_access, by_thumbnail, by_frombytes, by_close, by_drawing, by_pointer, by_putalpha,
+    by_turning_upright, by_new_pixels,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", UNSHARING, ids=lambda change: change.__name__)
+def test_an_anchor_lives_as_long_as_the_pixels_are_shared(change: Callable[[Image.Image], None]) -> None:
+    _, shared = master_of("RGB")
+    anchor = Anchor()
+    gone = weakref.ref(anchor)
+    view = shared.view(anchor)
+    del anchor
+    view.tobytes()
+    gc.collect()
+    assert gone() is not None
+    change(view)
+    gc.collect()
+    assert gone() is None
+
+
+def test_an_anchor_goes_with_its_view() -> None:
+    _, shared = master_of("P")
+    anchor = Anchor()
+    gone = weakref.ref(anchor)
+    view = shared.view(anchor)
+    del anchor
+    assert gone() is not None
+    del view
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_view_outlives_the_shared_image() -> None:
+    plain, shared = master_of("RGB")
+    gone = weakref.ref(shared)
+    view = shared.view()
+    del shared
+    gc.collect()
+    assert gone() is None
+    assert view == plain
+
+
+@pytest.mark.parametrize(
+    ("mode", "each"),
+    [("1", 1), ("L", 1), ("P", 1), ("I;16", 2), ("LA", 4), ("RGB", 4), ("RGBA", 4), ("CMYK", 4), ("I", 4), ("F", 4)],
+)
+def test_the_cost_is_what_pillow_holds(mode: str, each: int) -> None:
+    image = pattern(SIZE, mode)
+    assert cost(image) == 20 * 16 * each
+    shared = SharedImage(image)
+    assert (shared.cost, shared.size, shared.mode) == (20 * 16 * each, SIZE, mode)
+
+
+@pytest.fixture
+def forgotten_check() -> Iterator[None]:
+    views_are_safe.cache_clear()
+    yield
+    views_are_safe.cache_clear()
+
+
+def test_where_views_do_not_hold_copies_are_handed_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, forgotten_check: None
+) -> None:
+    # A Pillow whose putpixel forgot to ask whether the image is readonly.
+    def putpixel(self: Image.Image, xy: tuple[int, int], value: object) -> None:
+        self.im.putpixel(xy, value)
+
+    monkeypatch.setattr(Image.Image, "putpixel", putpixel)
+    with caplog.at_level(logging.WARNING, logger="imagecache"):
+        plain, shared = master_of("RGB")
+        one, other = shared.view(), shared.view(Anchor())
+        SharedImage(pattern(SIZE)).view()
+    assert [type(one), type(other)] == [Image.Image, Image.Image]
+    assert one.im is not other.im
+    one.putpixel((0, 0), (1, 2, 3))
+    one.info["nested"]["list"].append(3)
+    assert shared.view() == plain
+    assert len([record for record in caplog.records if "copies" in record.message]) == 1
+
+
+def test_a_pillow_of_another_make_is_noticed(monkeypatch: pytest.MonkeyPatch, forgotten_check: None) -> None:
+    # As it was before Pillow 11: no _im behind im.
+    monkeypatch.setattr(view_module, "state_of", lambda image: {"im": image.im})
+    assert not views_are_safe()
+
+
+def test_the_check_passes_here_and_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert views_are_safe()
+    monkeypatch.setattr(view_module, "_keeps_apart", lambda mode: pytest.fail("checked again"))
+    assert views_are_safe()
+    assert type(SharedImage(pattern(SIZE)).view()) is ImageView
