@@ -1,0 +1,201 @@
+"""The downloader: who may have a say in a download, the session it goes over, and the end of both.
+
+What happens within one download is in task.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from types import EllipsisType
+
+import aiohttp
+
+from ..clock import Clock, SystemClock
+from ..delegate import Delegates, Handle
+from ..errors import ConnectionFailedError, ManagerClosedError
+from ..keys import display_url
+from ..protocols import RedirectHandler, RequestModifier, RetryStrategy
+from ..request import DownloadRequest, Priority, ProgressCallback
+from .body import safely
+from .connector import GuardedResolver, open_session
+from .download import Download
+from .faults import as_our_error
+from .guard import AddressGuard
+from .hosts import HostLimiter, as_ticket
+from .priority import PriorityTicket
+from .retry import BackoffRetryStrategy
+from .settings import NetworkOptions
+from .task import Call, Check, NetworkTask, Tools
+from .urls import checked_url
+
+logger = logging.getLogger("imagecache")
+
+
+class ImageDownloader:
+    """Fetches bytes over HTTP within bounds (Kingfisher's ``ImageDownloader``). It knows no cache and no image.
+
+    The session is made at the first download and belongs to the loop that runs then. An injected ``session`` keeps
+    its own connections: addresses of names are not guarded over it, its cookies are its own, and it is never closed
+    from here.
+    """
+
+    def __init__(
+        self,
+        options: NetworkOptions | None = None,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        clock: Clock | None = None,
+        delegates: Delegates | None = None,
+        retry: RetryStrategy | None = None,
+        redirect_handler: RedirectHandler | None = None,
+    ) -> None:
+        self.options = options or NetworkOptions()
+        self.delegates = delegates if delegates is not None else Delegates()
+        clock = clock or SystemClock()
+        self._tools = Tools(
+            options=self.options,
+            clock=clock,
+            delegates=self.delegates,
+            limiter=HostLimiter(
+                clock,
+                per_host=self.options.per_host,
+                connections=self.options.connections,
+                host_limits=self.options.host_limits,
+            ),
+            guard=AddressGuard(block_private=self.options.block_private, allow=self.options.allow_addresses),
+            retry=retry or BackoffRetryStrategy(),
+            redirect_handler=redirect_handler,
+            default_headers=self.options.default_headers,
+            owns_session=session is None,
+        )
+        self._session = session
+        self._resolver: GuardedResolver | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._modifiers: list[tuple[RequestModifier]] = []
+        self._running: set[NetworkTask] = set()
+        self._all_ended: asyncio.Event | None = None
+        self._is_closed = False
+        if self.options.block_private and (session is not None or self.options.trust_env):
+            who = "a session of your own" if session is not None else "a proxy (trust_env)"
+            logger.warning("block_private is on, but %s resolves names by itself: addresses are not guarded", who)
+
+    def add_request_modifier(self, modifier: RequestModifier) -> Handle:
+        """Let ``modifier`` change every request, after those added before. Raises TypeError if it is not callable."""
+        if not callable(modifier):
+            raise TypeError(f"a request modifier is called with a request; {modifier!r} cannot be called")
+        # An entry of its own, so that the handle of a modifier added twice takes away the right one; and never in
+        # place: a download that runs keeps the modifiers it began with.
+        entry = (modifier,)
+        self._modifiers = [*self._modifiers, entry]
+
+        def remove() -> None:
+            self._modifiers = [e for e in self._modifiers if e is not entry]
+
+        return Handle(remove)
+
+    def add_delegate(self, delegate: object) -> Handle:
+        """Let ``delegate`` hear of downloads. Raises TypeError if it has none of the callbacks."""
+        return self.delegates.add(delegate)
+
+    @property
+    def active(self) -> int:
+        """Connections in use now."""
+        return self._tools.limiter.active
+
+    async def download(
+        self,
+        url: str | DownloadRequest,
+        *,
+        strip_conditions: bool = False,
+        follow_redirects: bool = True,
+        any_status: bool = False,
+        priority: Priority | PriorityTicket = Priority.NORMAL,
+        progress: ProgressCallback | None = None,
+        on_start: Callable[[], None] | None = None,
+        total: float | EllipsisType | None = ...,
+        max_retry_after: float | None = None,
+        check: Check | None = None,
+    ) -> Download:
+        """The answer to one request, read whole.
+
+        A 304 is a success, with an empty body, if the request as sent was conditional; else exactly 200 is, unless
+        delegates say otherwise. ``strip_conditions`` removes If-* and Range after the modifiers have run;
+        ``any_status`` judges no status. ``priority`` may be a :class:`PriorityTicket` that changes while waiting.
+        ``on_start`` is called when the first connection slot is granted, from which ``total`` counts (seconds, None
+        for no limit, absent for the options'). ``max_retry_after`` is in seconds, too (``inf``: whatever fits the
+        total). ``check`` looks at the whole body, sync or async; what it raises is the download's error.
+
+        Raises RequestError, NetworkError and ResponseError with all their kinds, and ManagerClosedError if the
+        downloader is closed.
+        """
+        asked = url if isinstance(url, DownloadRequest) else DownloadRequest(checked_url(url))
+        if asked is url:
+            checked_url(asked.url)
+        call = Call(
+            ticket=as_ticket(priority),
+            total=self.options.timeouts.total if isinstance(total, EllipsisType) else total,
+            max_retry_after=self.options.max_retry_after if max_retry_after is None else max_retry_after,
+            strip_conditions=strip_conditions,
+            follow_redirects=follow_redirects,
+            any_status=any_status,
+            progress=safely(progress),
+            on_start=on_start,
+            check=check,
+        )
+        task = NetworkTask(self._open(asked.url), self._tools, [m for (m,) in self._modifiers], asked, call)
+        self._running.add(task)
+        try:
+            return await self._run(task, asked.url)
+        finally:
+            self._running.discard(task)
+            if self._all_ended is not None and not self._running:
+                self._all_ended.set()
+
+    async def _run(self, task: NetworkTask, url: str) -> Download:
+        """Run the task, and tell the delegates of its end exactly once."""
+        try:
+            download = await task.run()
+        except asyncio.CancelledError:
+            if task.was_announced:
+                # Told without waiting: whoever cancels must not be held up by somebody's callback.
+                cancelled = ConnectionFailedError("the download was cancelled", url=display_url(url))
+                self.delegates.notify("did_finish_downloading_image", url, None, cancelled)
+            raise
+        except Exception as error:
+            if task.was_announced:
+                told = as_our_error(error, display_url(url))
+                await self.delegates.ask("did_finish_downloading_image", url, None, told)
+            raise
+        await self.delegates.ask("did_finish_downloading_image", url, task.response, None)
+        return download
+
+    def _open(self, url: str) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise ManagerClosedError("the downloader is closed", url=display_url(url))
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("this downloader belongs to another event loop; make one for each")
+        if self._session is None:
+            self._session, self._resolver = open_session(self.options, self._tools.guard)
+        return self._session
+
+    async def aclose(self) -> None:
+        """End all downloads, whose callers get ManagerClosedError, and close what was opened here."""
+        self._is_closed = True
+        if self._running:
+            # One event for everybody who closes at the same time.
+            self._all_ended = self._all_ended or asyncio.Event()
+            for task in self._running:
+                task.stop()
+            await self._all_ended.wait()
+        session, resolver = self._session, self._resolver
+        self._session = self._resolver = None
+        if resolver is not None and session is not None:
+            await session.close()
+            await resolver.close()
+            # Transports close in the loop's next turns; a program that ends here would warn of open ones.
+            await asyncio.sleep(0)

@@ -1,0 +1,402 @@
+"""One network task, from the request modifiers to the checked body: tries, hops and all, in the order of events.
+
+The order is here; the decisions are in retry, redirects, guard and body. Sessions are opened and closed elsewhere.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import aiohttp
+
+from ..clock import Clock
+from ..delegate import Delegates, call_in_empty_context
+from ..errors import (
+    AddressRefusedError,
+    BadStatusError,
+    ImageCacheError,
+    ManagerClosedError,
+    RedirectError,
+    RequestModifierError,
+    ResponseRefusedError,
+)
+from ..headers import Headers
+from ..keys import check_url, display_url
+from ..metrics import Metrics
+from ..protocols import Redirect, RedirectHandler, RequestModifier, ResponseInfo, RetryContext, RetryStrategy
+from ..request import DownloadRequest, ProgressCallback
+from .answers import BODILESS, header_fields, status_refusal
+from .body import BodyCount, decoded_headers, read_body
+from .connector import MAX_FIELD, READ_BUFFER, literal_refusal
+from .download import Download
+from .faults import as_our_error, cause_of
+from .guard import AddressGuard
+from .hosts import HostLimiter, Slot
+from .priority import PriorityTicket
+from .redirects import check_hop, is_conditional, is_redirect, next_request, without_conditions
+from .retry import retry_after_seconds
+from .settings import NetworkOptions
+from .urls import split_userinfo, target_of
+from .watch import Watch, sleep
+
+logger = logging.getLogger("imagecache")
+
+Check = Callable[[bytes], Awaitable[None] | None]
+"""Looks at a whole body before it counts as a success; raises an ImageCacheError if it is of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all tasks of a downloader share."""
+
+    options: NetworkOptions
+    clock: Clock
+    delegates: Delegates
+    limiter: HostLimiter
+    guard: AddressGuard
+    retry: RetryStrategy
+    redirect_handler: RedirectHandler | None
+    default_headers: Headers
+    owns_session: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one call asked for besides the request."""
+
+    ticket: PriorityTicket
+    total: float | None
+    max_retry_after: float
+    strip_conditions: bool = False
+    follow_redirects: bool = True
+    any_status: bool = False
+    progress: ProgressCallback | None = None
+    on_start: Callable[[], None] | None = None
+    check: Check | None = None
+
+
+class NetworkTask:
+    """A download under way. :meth:`run` is called once."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        tools: Tools,
+        modifiers: list[RequestModifier],
+        asked: DownloadRequest,
+        call: Call,
+    ) -> None:
+        self._session = session
+        self._tools = tools
+        self._modifiers = modifiers
+        self._asked = asked
+        self._call = call
+        self._shown = display_url(asked.url)
+        self._metrics = Metrics()
+        self._count = BodyCount()
+        self._began = tools.clock.monotonic()
+        self._slot: Slot | None = None
+        self._slot_host = ""
+        self._request_time = 0.0
+        self._response_time = 0.0
+        self.watch = Watch(tools.clock, tools.options.timeouts, call.total, self._shown)
+        self.response: ResponseInfo | None = None
+        self.was_announced = False
+
+    async def run(self) -> Download:
+        """Try until it is done or not worth another try. Raises what the last try ended with."""
+        while True:
+            self._metrics.tries += 1
+            try:
+                with self.watch:
+                    return await self._try()
+            except ImageCacheError as error:
+                # A hop's error is about the URL asked for, too.
+                error.url = self._shown
+                wait = self._wait_after(error)
+                if wait is None:
+                    raise
+            with self.watch:
+                await sleep(self._tools.clock, wait)
+
+    def stop(self) -> None:
+        """End it now, with ManagerClosedError."""
+        self.watch.stop(ManagerClosedError("the downloader was closed", url=self._shown))
+
+    async def _try(self) -> Download:
+        request = first = await self._prepare()
+        if not self.was_announced:
+            self.was_announced = True
+            await self._tools.delegates.ask("will_download_image", self._asked.url, request)
+        redirects: list[Redirect] = []
+        seen = [request]
+        try:
+            while True:
+                await self._take_slot(request)
+                response = await self._send(request)
+                try:
+                    headers = header_fields(response.headers.items())
+                    if not (self._call.follow_redirects and is_redirect(response.status, headers)):
+                        return await self._receive(request, response, headers, tuple(redirects), first)
+                    # Gives a connection back whose small body came with the head, and closes any other.
+                    response.release()
+                    redirect, request = await self._follow(seen, response.status, headers.get_all("location")[0])
+                    redirects.append(redirect)
+                except BaseException:
+                    # At once, so that the server hears of a cancellation or refusal now.
+                    response.close()
+                    raise
+        finally:
+            self._leave_slot()
+
+    async def _prepare(self) -> DownloadRequest:
+        """The request to send: userinfo made a field, defaults filled in, then the modifiers in their order."""
+        asked = self._asked
+        headers = self._tools.default_headers
+        if asked.headers:
+            headers = headers.updated(asked.headers.pairs)
+        request = _without_userinfo(DownloadRequest(asked.url, headers, asked.method))
+        for modifier in self._modifiers:
+            request = await self._modify(modifier, request)
+        if request.url != asked.url:
+            check_url(request.url)
+            request = _without_userinfo(request)
+        if self._call.strip_conditions:
+            request = DownloadRequest(request.url, without_conditions(request.headers), request.method)
+        target_of(request.url)
+        return request
+
+    async def _modify(self, modifier: RequestModifier, request: DownloadRequest) -> DownloadRequest:
+        try:
+            modified = await call_in_empty_context(modifier, request)
+        except Exception as error:
+            raise RequestModifierError(f"a request modifier raised {type(error).__name__}") from error
+        if modified is None:
+            raise RequestModifierError("a request modifier refused the request by returning None")
+        if not isinstance(modified, DownloadRequest):
+            raise RequestModifierError(
+                f"a request modifier returned {type(modified).__name__}; it returns a DownloadRequest or None"
+            )
+        return modified
+
+    async def _take_slot(self, request: DownloadRequest) -> None:
+        host = target_of(request.url).host
+        if self._slot is not None and host == self._slot_host:
+            return
+        self._leave_slot()
+        is_first = self.watch.started_at is None
+        self.watch.queued()
+        self._slot = await self._tools.limiter.acquire(host, self._call.ticket)
+        self._slot_host = host
+        self._metrics.queue += self.watch.granted()
+        if is_first and self._call.on_start is not None:
+            self._call.on_start()
+
+    def _leave_slot(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.release()
+
+    async def _send(self, request: DownloadRequest) -> aiohttp.ClientResponse:
+        target = target_of(request.url)
+        tools, watch = self._tools, self.watch
+        if not tools.owns_session:
+            refusal = literal_refusal(tools.guard, target.host)
+            if refusal is not None:
+                raise AddressRefusedError(refusal)
+            watch.requested()
+        self._request_time = tools.clock.time()
+        connected_before = watch.connect_time
+        try:
+            response = await self._session.request(
+                request.method,
+                target.url,
+                headers=request.headers.pairs,
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=False,
+                read_bufsize=READ_BUFFER,
+                max_line_size=MAX_FIELD,
+                max_field_size=MAX_FIELD,
+                # Ours run on the replaceable clock; a session that is not ours tells nobody of its connecting.
+                timeout=_NO_TIMEOUT if tools.owns_session else _connect_timeout(tools.options),
+                ssl=tools.options.ssl,
+            )
+        except Exception as error:
+            raise as_our_error(error, self._shown) from cause_of(error)
+        finally:
+            self._metrics.connect += watch.connect_time - connected_before
+        self._response_time = tools.clock.time()
+        self._metrics.first_byte += tools.clock.monotonic() - watch.connected_at
+        return response
+
+    async def _follow(
+        self, seen: list[DownloadRequest], status: int, location: str
+    ) -> tuple[Redirect, DownloadRequest]:
+        """The next request of a chain of redirects, ``seen`` being those sent; it is added to them."""
+        limit = self._tools.options.max_redirects
+        if len(seen) > limit:
+            raise RedirectError(f"more than {limit} redirects (max_redirects)")
+        self.watch.rest()
+        redirect, request = next_request(seen[-1], status, location)
+        if self._tools.redirect_handler is not None:
+            request = await self._ask_handler(self._tools.redirect_handler, redirect, request)
+        check_hop(seen[-1], request)
+        request = _without_userinfo(request)
+        if request in seen:
+            raise RedirectError(f"a redirect loop, back to {display_url(request.url)}")
+        seen.append(request)
+        self._metrics.redirects += 1
+        return redirect, request
+
+    async def _ask_handler(
+        self, handler: RedirectHandler, redirect: Redirect, proposed: DownloadRequest
+    ) -> DownloadRequest:
+        try:
+            chosen = await call_in_empty_context(handler.handle_redirect, redirect, proposed)
+        except Exception as error:
+            raise RedirectError(f"the redirect handler raised {type(error).__name__}") from error
+        if chosen is None:
+            raise RedirectError(f"the redirect handler refused {redirect.location}")
+        if not isinstance(chosen, DownloadRequest):
+            raise RedirectError(f"the redirect handler returned {type(chosen).__name__}, not a DownloadRequest or None")
+        return chosen
+
+    async def _receive(
+        self,
+        request: DownloadRequest,
+        response: aiohttp.ClientResponse,
+        headers: Headers,
+        redirects: tuple[Redirect, ...],
+        first: DownloadRequest,
+    ) -> Download:
+        """Judge the head, ask the delegates, read and check the body."""
+        call, delegates, status = self._call, self._tools.delegates, response.status
+        self.watch.rest()
+        info = ResponseInfo(request.url, status, headers)
+        if not call.any_status:
+            await self._judge(request, info)
+        # Asking nobody costs a coroutine, and most downloads have no delegate.
+        if delegates.listens("did_receive_response") and False in await delegates.ask("did_receive_response", info):
+            raise ResponseRefusedError(f"a delegate refused the response ({status})")
+        body, data_replaced = b"", False
+        if status in BODILESS:
+            response.release()
+        else:
+            body = await self._read(response, headers)
+            headers = decoded_headers(headers)
+            if delegates.listens("did_download_data"):
+                replaced = await delegates.replace_data(body, self._asked.url)
+                if replaced is None:
+                    raise ResponseRefusedError("a delegate rejected the bytes")
+                data_replaced, body = replaced != body, replaced
+            if self._call.check is not None:
+                await self._check(self._call.check, body)
+        self.response = info
+        return Download(
+            request=request,
+            url=self._asked.url,
+            final_url=request.url,
+            status=status,
+            headers=headers,
+            body=body,
+            request_time=self._request_time,
+            response_time=self._response_time,
+            redirects=redirects,
+            bytes_received=self._count.received,
+            metrics=self._finished_metrics(),
+            modified=first.url != split_userinfo(self._asked.url)[0],
+            data_replaced=data_replaced,
+        )
+
+    async def _judge(self, request: DownloadRequest, info: ResponseInfo) -> None:
+        """Raise BadStatusError unless this status is a success."""
+        status, answers = info.status, []
+        if status != HTTPStatus.NOT_MODIFIED:
+            answers = await self._tools.delegates.ask("is_valid_status_code", status, self._asked.url)
+        refusal = status_refusal(status, is_conditional=is_conditional(request.headers), answers=answers)
+        if refusal is None:
+            return
+        retry_after = retry_after_seconds(info.headers.get("retry-after"), self._response_time)
+        if retry_after is not None:
+            refusal += f" and asks to come back in {retry_after:.0f} s"
+        raise BadStatusError(refusal, status=status, headers=info.headers, retry_after=retry_after)
+
+    async def _read(self, response: aiohttp.ClientResponse, headers: Headers) -> bytes:
+        began = self._tools.clock.monotonic()
+        try:
+            body = await read_body(
+                response,
+                headers,
+                max_body=self._tools.options.max_body,
+                watch=self.watch,
+                count=self._count,
+                progress=self._call.progress,
+            )
+        except ImageCacheError:
+            raise
+        except Exception as error:
+            raise as_our_error(error, self._shown) from cause_of(error)
+        finally:
+            self._metrics.transfer += self._tools.clock.monotonic() - began
+        self.watch.rest()
+        # The connection is free again; what follows needs none.
+        self._leave_slot()
+        return body
+
+    async def _check(self, check: Check, body: bytes) -> None:
+        try:
+            answer = check(body)
+            if inspect.isawaitable(answer):
+                await answer
+        except ImageCacheError:
+            raise
+        except Exception as error:
+            raise ResponseRefusedError(f"the check of the body raised {type(error).__name__}") from error
+
+    def _wait_after(self, error: ImageCacheError) -> float | None:
+        """Seconds until the next try, None if this error is the last."""
+        tools, watch = self._tools, self.watch
+        retry_after = error.retry_after if isinstance(error, BadStatusError) else None
+        if isinstance(error, ManagerClosedError):
+            return None
+        if retry_after is not None and retry_after > self._call.max_retry_after:
+            return None
+        context = RetryContext(self._shown, self._metrics.tries, error, watch.elapsed, retry_after)
+        try:
+            delay = tools.retry.retry_delay(context)
+        except Exception:
+            logger.exception("the retry strategy raised")
+            return None
+        if delay is None:
+            return None
+        wait = max(delay, retry_after or 0.0)
+        # A wait that outlasts the total would only turn a telling error into a timeout.
+        return wait if wait < watch.remaining else None
+
+    def _finished_metrics(self) -> Metrics:
+        self._metrics.bytes_received = self._count.received
+        self._metrics.total = self._tools.clock.monotonic() - self._began
+        return self._metrics
+
+
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+
+
+def _connect_timeout(options: NetworkOptions) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=options.timeouts.connect)
+
+
+def _without_userinfo(request: DownloadRequest) -> DownloadRequest:
+    """The same request with its userinfo as Authorization, where it has none already."""
+    url, authorization = split_userinfo(request.url)
+    if url == request.url:
+        return request
+    request = request.with_url(url)
+    if authorization is None or "authorization" in request.headers:
+        return request
+    return request.with_headers({"Authorization": authorization})
