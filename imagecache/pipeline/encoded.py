@@ -1,0 +1,90 @@
+"""Processed images as bytes: made in a worker, joined by whoever asks for the same, kept on disk as a variant."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..imaging.encode import Encoding
+from ..imaging.shared import SharedImage
+from ..keys import display_url
+from ..request import ImageRequest
+from .flight import Flight, Listener
+from .load import Loaded
+from .parts import Parts
+from .pixels import PixelStage
+from .variants import keep_variant, read_variant, variant_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True, slots=True)
+class LikeSource:
+    """The encoding of a processed image for which no format was asked: as its source, or PNG where that cannot be.
+
+    JPEG holds no alpha, a GIF's 256 colours are a loss, and some formats are only read: those become PNG.
+    """
+
+    source: str | None
+    quality: int | None = None
+
+    @property
+    def identifier(self) -> str:
+        """A stable text, as :class:`Encoding` has one."""
+        return f"like {self.source}" if self.quality is None else f"like {self.source}({self.quality})"
+
+    def chosen_for(self, image: Image.Image) -> Encoding:
+        """The encoding for an image that was made from such a source."""
+        if self.source not in ("JPEG", "WEBP", "AVIF") or (self.source == "JPEG" and image.has_transparency_data):
+            return Encoding("PNG")
+        return Encoding(self.source, self.quality)
+
+
+AnyEncoding = Encoding | LikeSource
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Encoded bytes of what a request asks for, Pillow's name of their format, and what they were made of."""
+
+    body: bytes
+    format: str
+    loaded: Loaded
+
+
+class EncodeStage:
+    """The stage that encodes."""
+
+    def __init__(self, parts: Parts, pixels: PixelStage) -> None:
+        self._parts = parts
+        self._pixels = pixels
+
+    async def make(self, loaded: Loaded, request: ImageRequest, encoding: AnyEncoding, listener: Listener) -> Encoded:
+        """The bytes in that encoding: from the disk if they were made before of the same body, else made now."""
+        key = ("encoded", loaded.entry.row, loaded.entry.checksum, variant_of(request, encoding.identifier))
+        return await self._parts.flights.join(key, partial(self._encode, loaded, request, encoding), listener)
+
+    async def _encode(
+        self, loaded: Loaded, request: ImageRequest, encoding: AnyEncoding, flight: Flight[Encoded]
+    ) -> Encoded:
+        parts = self._parts
+        variant = variant_of(request, encoding.identifier)
+        stored = await read_variant(parts, loaded.entry, variant)
+        if stored is not None and stored.body is not None:
+            return Encoded(stored.body, stored.entry.format or "", loaded)
+        made = await self._pixels.make(loaded, request, flight)
+        pixels, url = made.cached.pixels, display_url(request.url)
+        body, checksum, name = await parts.workers.run(_encode, pixels, encoding, url, cost=pixels.cost)
+        parts.counters.encodes += 1
+        keep_variant(parts, made.loaded, variant, body, checksum, name)
+        return Encoded(body, name, made.loaded)
+
+
+def _encode(pixels: SharedImage, encoding: AnyEncoding, url: str) -> tuple[bytes, str, str]:
+    image = pixels.image()
+    chosen = encoding.chosen_for(image) if isinstance(encoding, LikeSource) else encoding
+    body = chosen.encode(image, url=url)
+    return body, hashlib.sha256(body).hexdigest(), chosen.format

@@ -1,0 +1,254 @@
+"""Work under way, and those who wait for it. This file does not know what the work is.
+
+A *flight* is one piece of work with a key. Whoever wants what it makes joins it; a caller that is cancelled
+leaves, and the last one out stops the work. (``asyncio.shield`` alone would leak it: nobody would be left to
+cancel it.) The work runs as a task of the table's own, in an empty context, so that no context variable and
+no cancellation of one caller ever reaches another; a failure reaches each as an exception object of its own.
+
+A flight may itself join another one, as its listener: progress, the moment the network starts, and the
+priority of whoever waits travel along that chain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, Protocol, TypeVar
+
+from ..clock import Clock, TimerHandle
+from ..errors import ImageCacheError, ManagerClosedError, TimedOutError
+from ..request import Priority, ProgressCallback
+
+logger = logging.getLogger("imagecache")
+
+T = TypeVar("T")
+
+
+class Listener(Protocol):
+    """Who waits for a flight: a caller, or another flight."""
+
+    @property
+    def priority(self) -> Priority: ...
+
+    def progress(self, received: int, total: int | None) -> None: ...
+
+    def network_started(self) -> None:
+        """A connection was granted: from here a caller's total timeout counts."""
+        ...
+
+
+class Caller:
+    """A caller of ours, waiting: its own priority, progress and timeout (seconds; None for no limit)."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        url: str = "",
+        priority: Priority = Priority.NORMAL,
+        progress: ProgressCallback | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.priority = priority
+        self.url = url
+        self._clock = clock
+        self._progress = progress
+        self._timeout = timeout
+        self._timer: TimerHandle | None = None
+        self._waiter: asyncio.Future[Any] | None = None
+        self.has_joined_others = False
+
+    def progress(self, received: int, total: int | None) -> None:
+        if self._progress is not None:
+            try:
+                self._progress(received, total)
+            except Exception:  # One caller's progress bar must not end another's download.
+                logger.exception("a progress callback raised")
+
+    def network_started(self) -> None:
+        if self._timeout is not None and self._timer is None:
+            self._timer = self._clock.call_at(self._clock.monotonic() + self._timeout, self._run_out)
+
+    def _run_out(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            message = f"not there within {self._timeout:g} s in all; `timeout=` raises that limit"
+            self._waiter.set_exception(TimedOutError(message, url=self.url, limit="total"))
+
+    async def wait(self, table: FlightTable, key: Hashable, work: Callable[[Flight[T]], Coroutine[Any, Any, T]]) -> T:
+        """Join the flight of ``key`` and wait; past the timeout TimedOutError, and the flight is left."""
+        try:
+            return await table.join(key, work, self)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._waiter = None
+
+    def waits_on(self, waiter: asyncio.Future[Any], *, joined: bool) -> None:
+        """Told by the table what this caller awaits, and whether the work was under way already."""
+        self._waiter = waiter
+        self.has_joined_others = self.has_joined_others or joined
+
+
+class Flight(Generic[T]):
+    """One piece of work under way. It is a listener of the flights that it joins in turn."""
+
+    def __init__(self, table: FlightTable, key: Hashable, work: Callable[[Flight[T]], Coroutine[Any, Any, T]]) -> None:
+        self.key = key
+        self.table = table
+        self._waiters: dict[asyncio.Future[T], Listener] = {}
+        self._last_progress: tuple[int, int | None] | None = None
+        self._has_network_started = False
+        self._priority = Priority.LOW
+        self._follower: Callable[[Priority], None] | None = None
+        loop = asyncio.get_running_loop()
+        self.task = loop.create_task(self._run(work), context=contextvars.Context())
+        self.task.add_done_callback(self._finish)
+
+    @property
+    def priority(self) -> Priority:
+        """The highest of those who wait."""
+        return self._priority
+
+    def follow_priority(self, follower: Callable[[Priority], None]) -> None:
+        """Tell ``follower`` the priority now, and whenever it changes: a queue, or the flight that this one joined."""
+        self._follower = follower
+        follower(self._priority)
+
+    def weigh(self) -> None:
+        """Look again at who waits, and pass on what that changes."""
+        priority = max((listener.priority for listener in self._waiters.values()), default=Priority.LOW)
+        if priority is not self._priority:
+            self._priority = priority
+            if self._follower is not None:
+                self._follower(priority)
+
+    def progress(self, received: int, total: int | None) -> None:
+        self._last_progress = (received, total)
+        for listener in list(self._waiters.values()):
+            listener.progress(received, total)
+
+    def network_started(self) -> None:
+        self._has_network_started = True
+        for listener in list(self._waiters.values()):
+            listener.network_started()
+
+    def add(self, listener: Listener) -> asyncio.Future[T]:
+        """Let somebody wait; one who comes late is told how far it is."""
+        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = listener
+        self.weigh()
+        if self._has_network_started:
+            listener.network_started()
+        if self._last_progress is not None:
+            listener.progress(*self._last_progress)
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[T]) -> None:
+        """Stop waiting. The last one out stops the work, down to the socket."""
+        if self._waiters.pop(waiter, None) is None or self.task.done():
+            return
+        if self._waiters:
+            self.weigh()
+        else:
+            self.table.forget(self)
+            self.task.cancel()
+
+    def fail(self, error: ImageCacheError) -> None:
+        """Give everybody who waits this error, each a copy, and stop the work."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(error.fresh())
+        self.task.cancel()
+
+    async def _run(self, work: Callable[[Flight[T]], Coroutine[Any, Any, T]]) -> T:
+        return await work(self)
+
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        self.table.forget(self)
+        waiters, self._waiters = self._waiters, {}
+        if task.cancelled():
+            # Nobody of ours cancels a flight that is waited for: the loop is being shut down.
+            error: BaseException | None = ManagerClosedError("the event loop is shutting down")
+        else:
+            error = task.exception()
+        for waiter in waiters:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(task.result())
+            else:
+                waiter.set_exception(_own_copy(error))
+
+
+class FlightTable:
+    """The flights of one manager, by key. Used on one event loop only."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, Flight[Any]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed: ManagerClosedError | None = None
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    async def join(self, key: Hashable, work: Callable[[Flight[T]], Coroutine[Any, Any, T]], listener: Listener) -> T:
+        """Join the flight of ``key``, or start it with ``work``, and wait for what it makes."""
+        if self._closed is not None:
+            raise self._closed.fresh()
+        flight: Flight[T] | None = self._flights.get(key)
+        joined = flight is not None
+        if flight is None:
+            flight = Flight(self, key, work)
+            self._flights[key] = flight
+            self._tasks.add(flight.task)
+            flight.task.add_done_callback(self._tasks.discard)
+        waiter = flight.add(listener)
+        if isinstance(listener, Caller):
+            listener.waits_on(waiter, joined=joined)
+        elif isinstance(listener, Flight):
+            listener.follow_priority(lambda _: flight.weigh())
+        try:
+            return await waiter
+        finally:
+            flight.leave(waiter)
+            if waiter.done() and not waiter.cancelled():
+                # A caller cancelled in the very turn that brought an error never reads it.
+                waiter.exception()
+
+    def forget(self, flight: Flight[Any]) -> None:
+        """Take a flight off the table: whoever asks now starts anew."""
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run something behind, that nobody waits for; ended with the table."""
+        task = asyncio.get_running_loop().create_task(coroutine, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def idle(self) -> None:
+        """Wait until nothing is under way."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """End everything under way; whoever waits gets ManagerClosedError."""
+        self._closed = ManagerClosedError("the manager was closed")
+        for flight in list(self._flights.values()):
+            flight.fail(self._closed)
+        for task in list(self._tasks):
+            task.cancel()
+        await self.idle()
+
+
+def _own_copy(error: BaseException) -> BaseException:
+    if isinstance(error, ImageCacheError):
+        return error.fresh()
+    # Not one of ours: a fault of this library, told as such, with the original as its cause.
+    wrapped = ImageCacheError(f"internal error: {error!r}; please report it")
+    wrapped.__cause__ = error
+    return wrapped

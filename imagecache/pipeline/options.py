@@ -1,0 +1,121 @@
+"""From the keyword options of a call to one checked value. A wrong argument is told here, at the call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from ..expiration import StorageExpiration, as_expiration
+from ..headers import Headers
+from ..keys import check_url, hash_for_key
+from ..protocols import ImageProcessor
+from ..request import CachePolicy, FetchOptions, ImageMode, ImageRequest, Priority
+
+MODES = ("auto", "L", "LA", "RGB", "RGBA", None)
+_OPTION_NAMES = frozenset(FetchOptions.__annotations__)
+
+
+def request_for(
+    url: object,
+    options: FetchOptions,
+    *,
+    key_for_url: Callable[[str], str],
+    policy: CachePolicy,
+    timeout: float | None,
+) -> ImageRequest:
+    """The request that a call means; ``policy`` and ``timeout`` are the manager's, for where the call says nothing.
+
+    Raises InvalidURLError for the URL, TypeError for an option that does not exist or is of a wrong type,
+    ValueError for a wrong value or a contradiction.
+    """
+    text = check_url(url)
+    if unknown := options.keys() - _OPTION_NAMES:
+        raise TypeError(f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_OPTION_NAMES))}")
+    key = options["cache_key"] if "cache_key" in options else key_for_url(text)
+    if not isinstance(key, str) or not key:
+        raise ValueError(f"a cache key is a text that is not empty, not {key!r}")
+    return ImageRequest(
+        url=text,
+        key=key,
+        key_hash=hash_for_key(key),
+        policy=_policy(options, policy),
+        processors=_processors(options.get("processors", ())),
+        mode=_mode(options.get("mode", "auto")),
+        headers=_headers(options.get("headers")),
+        partition=_partition(options.get("partition", "")),
+        timeout=check_timeout(options["timeout"]) if "timeout" in options else timeout,
+        priority=Priority(options.get("priority", Priority.NORMAL)),
+        progress=options.get("progress"),
+        memory_expiration=_expiration(options, "memory_expiration"),
+        disk_expiration=_expiration(options, "disk_expiration"),
+    )
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """A time limit in seconds over 0, or None for no limit."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}")
+    if not timeout > 0:
+        raise ValueError(f"timeout is over 0 seconds, not {timeout!r}")
+    return float(timeout)
+
+
+def _policy(options: FetchOptions, default: CachePolicy) -> CachePolicy:
+    policy = options.get("policy")
+    if policy is not None and not isinstance(policy, CachePolicy):
+        raise TypeError(f"policy is a CachePolicy, not {policy!r}")
+    if not options.get("force_refresh", False):
+        return policy or default
+    if policy not in (None, CachePolicy.REVALIDATE):
+        raise ValueError(f"force_refresh=True means REVALIDATE and contradicts policy={policy.name}; give one of them")
+    return CachePolicy.REVALIDATE
+
+
+def _processors(processors: object) -> tuple[ImageProcessor, ...]:
+    if isinstance(processors, str | bytes) or not hasattr(processors, "__iter__"):
+        raise TypeError(f"processors is a list of image processors, not {processors!r}")
+    listed = tuple(processors)
+    for processor in listed:
+        # Not isinstance(): a protocol that is checked at runtime costs more than all the rest of a memory hit.
+        has_both = isinstance(getattr(processor, "identifier", None), str) and callable(
+            getattr(processor, "process", None)
+        )
+        if isinstance(processor, type) or not has_both:
+            raise TypeError(f"an image processor has an identifier and process(image); {processor!r} is none")
+    return listed
+
+
+def _mode(mode: ImageMode) -> ImageMode:
+    if mode not in MODES:
+        raise ValueError(f"mode is one of {', '.join(map(repr, MODES))}, not {mode!r}")
+    return mode
+
+
+def _headers(headers: Mapping[str, str] | None) -> Headers:
+    if headers is None:
+        return Headers()
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers is a mapping of names to values, not {headers!r}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"header names and values are texts, not {type(name).__name__} and {type(value).__name__}")
+        if any(character in name + value for character in "\r\n\0"):
+            raise ValueError(f"the header {name!r} holds a line break or NUL")
+    return Headers(headers)
+
+
+def _partition(partition: str | Callable[[], str]) -> str:
+    # Evaluated here, in the caller's own context: nothing later knows whose call it was.
+    value: Any = partition() if callable(partition) else partition
+    if not isinstance(value, str):
+        raise TypeError(f"a partition is a text, not {type(value).__name__}")
+    return value
+
+
+def _expiration(options: FetchOptions, name: str) -> StorageExpiration | None:
+    return as_expiration(options[name], name=name) if name in options else None  # type: ignore[literal-required]  # the two names of the caller
+
+
+assert set(MODES) == {*get_args(get_args(ImageMode)[0]), None}

@@ -1,0 +1,164 @@
+"""Many URLs into the cache, a bounded number at a time: outcomes as they come, or a report at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from dataclasses import replace
+
+from ..entry import Protection
+from ..errors import ImageCacheError, ManagerClosedError, StorageError
+from ..keys import display_url
+from ..request import ImageRequest
+from ..result import PrefetchOutcome, PrefetchReport, PrefetchStatus, ServedFrom
+from ..storage.stored import StoreStatus
+from .flight import Caller
+from .load import Loaded, Loader
+from .parts import Parts
+
+Urls = Iterable[str] | AsyncIterable[str]
+
+
+class ImagePrefetcher:
+    """A prefetch under way (Kingfisher's ``ImagePrefetcher``): ``await`` it, or iterate over it.
+
+    URLs are taken from their iterable as there is room, never all at once. Cancelling the awaiting task,
+    or leaving the loop, stops everything; ``report`` then holds what was done. It runs once.
+    """
+
+    def __init__(
+        self,
+        urls: Urls,
+        parts: Parts,
+        loader: Loader,
+        start: Callable[[str], Awaitable[tuple[ImageRequest, Caller]]],
+        *,
+        concurrency: int,
+    ) -> None:
+        if isinstance(urls, str | bytes) or not isinstance(urls, Iterable | AsyncIterable):
+            raise TypeError(f"prefetch takes URLs, an iterable or async iterable of them, not {urls!r}")
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int):
+            raise TypeError(f"concurrency is a whole number, not {concurrency!r}")
+        if concurrency < 1:
+            raise ValueError(f"concurrency is at least 1, not {concurrency}")
+        self.report = PrefetchReport()
+        self._urls = urls
+        self._parts = parts
+        self._loader = loader
+        self._start = start
+        self._concurrency = concurrency
+        self._protection = Protection()
+        self._has_started = False
+        self._is_stopping = False
+        self._idle: set[asyncio.Task[None]] = set()
+
+    def __await__(self) -> Generator[object, None, PrefetchReport]:
+        return self._run().__await__()
+
+    def __aiter__(self) -> AsyncIterator[PrefetchOutcome]:
+        return self._outcomes()
+
+    async def _run(self) -> PrefetchReport:
+        async for _ in self._outcomes():
+            pass
+        return self.report
+
+    async def _outcomes(self) -> AsyncIterator[PrefetchOutcome]:
+        if self._has_started:
+            raise RuntimeError("a prefetch runs once; call prefetch() again")
+        self._has_started = True
+        monotonic = self._parts.clock.monotonic
+        started = monotonic()
+        source = _each(self._urls)
+        turn = asyncio.Lock()
+        done: asyncio.Queue[PrefetchOutcome | None] = asyncio.Queue()
+
+        async def work() -> None:
+            try:
+                while not self._is_stopping and (url := await self._next(source, turn)) is not None:
+                    outcome = await self._fetch_one(url)
+                    # Into the report at once: whoever is stopped here must still be told what was done.
+                    self.report.outcomes.append(outcome)
+                    done.put_nowait(outcome)
+            finally:
+                done.put_nowait(None)
+
+        workers = [asyncio.create_task(work()) for _ in range(self._concurrency)]
+        try:
+            remaining = len(workers)
+            while remaining:
+                outcome = await done.get()
+                if outcome is None:
+                    remaining -= 1
+                    continue
+                self.report.elapsed = monotonic() - started
+                yield outcome
+            for worker in workers:
+                if not worker.cancelled():
+                    worker.result()  # What the iterable itself raised is the caller's to see.
+        finally:
+            self.report.elapsed = monotonic() - started
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    def _stop_at_limit(self) -> None:
+        """Take no more URLs: the disk has no room but for what this very job stored."""
+        self.report.limit_reached = True
+        self._is_stopping = True
+        # Those who wait for the next URL might wait for ever: a pipe can be silent.
+        for worker in self._idle:
+            worker.cancel()
+
+    async def _fetch_one(self, url: str) -> PrefetchOutcome:
+        shown = display_url(url) if isinstance(url, str) else repr(url)
+        try:
+            request, caller = await self._start(url)
+            # A prefetch has time: whatever the server asks to wait fits, if it fits the timeout.
+            request = replace(request, protection=self._protection, max_retry_after=request.timeout)
+            outcome = await self._outcome(shown, await self._loader.load(request, caller, wants_body=False))
+        except ManagerClosedError:
+            raise
+        except ImageCacheError as error:
+            self._parts.counters.failures += 1
+            return PrefetchOutcome(shown, PrefetchStatus.FAILED, error=error)
+        if outcome.reason == StoreStatus.NO_ROOM.value:
+            self._stop_at_limit()
+        return outcome
+
+    async def _outcome(self, url: str, loaded: Loaded) -> PrefetchOutcome:
+        size, received = loaded.entry.byte_count, loaded.metrics.bytes_received
+        if loaded.served_from is not ServedFrom.NETWORK:
+            # It belongs to the job as much as what the job stored: it is not evicted for the rest of the list.
+            self._protection.add(loaded.entry.row)
+            status = PrefetchStatus.UNCHANGED if loaded.revalidated else PrefetchStatus.ALREADY_THERE
+            return PrefetchOutcome(url, status, size, received)
+        if loaded.stored is None:
+            return PrefetchOutcome(url, PrefetchStatus.NOT_STORED, size, received, reason="the server forbids storing")
+        # Shielded: the future is everybody's who wants to know.
+        stored = await asyncio.shield(loaded.stored)
+        if stored.status is not StoreStatus.STORED:
+            error = StorageError(str(stored.error), url=url) if stored.error is not None else None
+            reason = stored.status.value
+            return PrefetchOutcome(url, PrefetchStatus.NOT_STORED, size, received, reason=reason, error=error)
+        status = PrefetchStatus.STORED if loaded.changed else PrefetchStatus.UNCHANGED
+        return PrefetchOutcome(url, status, size, received)
+
+    async def _next(self, source: AsyncIterator[str], turn: asyncio.Lock) -> str | None:
+        worker = asyncio.current_task()
+        assert worker is not None
+        self._idle.add(worker)
+        try:
+            async with turn:
+                return await anext(source, None)
+        finally:
+            self._idle.discard(worker)
+
+
+async def _each(urls: Urls) -> AsyncIterator[str]:
+    if isinstance(urls, AsyncIterable):
+        async for url in urls:
+            yield url
+    else:
+        for url in urls:
+            yield url

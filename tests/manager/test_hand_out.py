@@ -1,0 +1,134 @@
+"""An image that was handed out is its caller's own: whatever is done to it, the next caller gets the original."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageCms, ImageDraw
+
+from imagecache import ImageManager, ServedFrom
+from imagecache.testing import ImageServer, picture
+
+
+def assign(image: Image.Image) -> None:
+    pixels = image.load()
+    assert pixels is not None
+    pixels[1, 1] = 0 if len(image.getbands()) == 1 else (0,) * len(image.getbands())
+
+
+def draw(image: Image.Image) -> None:
+    ImageDraw.Draw(image).rectangle((0, 0, 9, 9), fill="black")
+
+
+def manage_colours(image: Image.Image) -> None:
+    if image.mode == "RGB":
+        profile = ImageCms.createProfile("sRGB")
+        ImageCms.profileToProfile(image, profile, profile, inPlace=True)
+        draw(image)
+    else:
+        draw(image)
+
+
+CHANGES: dict[str, Callable[[Image.Image], object]] = {
+    "paste": lambda image: image.paste(image.resize((5, 5)), (2, 2)),
+    "putpixel": lambda image: image.putpixel((0, 0), 0 if len(image.getbands()) == 1 else (0,) * len(image.getbands())),
+    "item assignment": assign,
+    "draw": draw,
+    "thumbnail": lambda image: image.thumbnail((4, 4)),
+    "putalpha": lambda image: image.putalpha(7),
+    "putdata": lambda image: image.putdata([image.getpixel((0, 0))] * (image.width * image.height)),
+    "putpalette": lambda image: image.putpalette(range(256)) if image.mode in ("L", "P") else draw(image),
+    "frombytes": lambda image: image.frombytes(bytes(len(image.tobytes()))),
+    "apply_transparency": lambda image: image.apply_transparency(),
+    "colour management": manage_colours,
+    "close": lambda image: image.close(),
+    "info": lambda image: image.info.update(mine=1),
+    "exif": lambda image: image.getexif().update({0x010E: "mine"}),
+}
+
+
+def states(image: Image.Image) -> tuple[object, ...]:
+    return image.mode, image.size, image.tobytes(), image.getpalette(), dict(image.info), dict(image.getexif())
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"])
+async def test_no_change_reaches_the_next_caller(
+    server: ImageServer, images: ImageManager, mode: str, change: Callable[[Image.Image], object]
+) -> None:
+    with Image.open(io.BytesIO(picture(16, 16, format="PNG"))) as opened:
+        source = opened.convert("L").convert(mode) if mode == "I;16" else opened.convert(mode)
+    file = io.BytesIO()
+    source.save(file, "PNG")
+    url = server.add("/a.png", file.getvalue())
+    original = states(await images.fetch_image(url, mode=None))
+    changed = await images.fetch_image(url, mode=None)
+    try:
+        change(changed)
+    except (ValueError, OSError):
+        # What Pillow cannot do in this mode it refuses for every image, cached or not.
+        with pytest.raises((ValueError, OSError)):
+            change(source.copy())
+    assert states(await images.fetch_image(url, mode=None)) == original
+    assert images.counters.decodes == 1
+
+
+async def test_hits_share_pixels_until_one_is_changed(server: ImageServer, images: ImageManager) -> None:
+    url = server.add("/a.png")
+    one, other = await images.fetch_image(url), await images.fetch_image(url)
+    assert one is not other
+    assert one.im is other.im
+    one.putpixel((0, 0), (1, 2, 3))
+    assert one.im is not other.im
+
+
+async def test_an_evicted_image_that_somebody_holds_comes_back_without_a_decode(
+    server: ImageServer, tmp_path: Path
+) -> None:
+    async with ImageManager(directory=tmp_path, memory_limit=10_000) as images:
+        urls = [server.add(f"/{n}.png", picture(32, 32, seed=n)) for n in range(5)]
+        held = await images.fetch_image(urls[0])
+        for url in urls[1:]:
+            await images.fetch_image(url)
+        decodes = images.counters.decodes
+        again = await images.fetch(urls[0])
+        assert again.served_from is ServedFrom.MEMORY
+        assert again.image.im is held.im
+        assert images.counters.decodes == decodes
+
+
+async def test_what_nobody_holds_any_more_is_gone_at_once(server: ImageServer, images: ImageManager) -> None:
+    image = await images.fetch_image(server.add("/a.png"))
+    core = weakref.ref(images.cache.memory.group(next(iter(images.cache.memory._groups)))[0])
+    images.clear_memory()
+    # The loop still has the last result in hand until its next turn.
+    await asyncio.sleep(0)
+    gc.disable()
+    try:
+        assert core() is not None
+        del image
+        assert core() is None
+    finally:
+        gc.enable()
+
+
+async def test_an_image_over_half_the_limit_is_served_and_not_kept(server: ImageServer, tmp_path: Path) -> None:
+    async with ImageManager(directory=tmp_path, memory_limit=1000) as images:
+        url = server.add("/a.png", picture(64, 64))
+        await images.fetch_image(url)
+        assert len(images.cache.memory) == 0
+        await asyncio.sleep(0)
+        assert (await images.fetch(url)).served_from is ServedFrom.DISK
+
+
+async def test_the_item_limit_holds(server: ImageServer, tmp_path: Path) -> None:
+    async with ImageManager(directory=tmp_path, memory_items=2) as images:
+        for number in range(4):
+            await images.fetch_image(server.add(f"/{number}.png"))
+        assert len(images.cache.memory) == 2

@@ -1,0 +1,135 @@
+"""Where an image comes from, call after call, and what a result tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imagecache import ImageManager, NotInCacheError, ServedFrom
+from imagecache.testing import Answer, ImageServer, picture
+
+
+async def test_network_then_memory_then_disk_then_network_again(server: ImageServer, images: ImageManager) -> None:
+    url = server.add("/a.png")
+    seen = [(await images.fetch(url)).served_from, (await images.fetch(url)).served_from]
+    images.clear_memory()
+    seen.append((await images.fetch(url)).served_from)
+    await images.clear()
+    seen.append((await images.fetch(url)).served_from)
+    assert seen == [ServedFrom.NETWORK, ServedFrom.MEMORY, ServedFrom.DISK, ServedFrom.NETWORK]
+    assert server.count() == 2
+
+
+async def test_the_disk_outlives_its_manager(server: ImageServer, tmp_path: Path) -> None:
+    url = server.add("/a.png", picture(640, 480, format="PNG"))
+    async with ImageManager(directory=tmp_path) as first:
+        await first.fetch_image(url)
+    async with ImageManager(directory=tmp_path) as second:
+        result = await second.fetch(url)
+    assert result.served_from is ServedFrom.DISK
+    assert server.count() == 1
+
+
+async def test_a_result_tells_all_that_is_known(server: ImageServer, images: ImageManager) -> None:
+    body = picture(80, 60, format="JPEG")
+    target = server.add("/a.jpg", body, etag='"v1"', headers={"Cache-Control": "max-age=60", "X-Mine": "1"})
+    server.script("/start", Answer.redirect("/a.jpg"))
+    result = await images.fetch(server.url("/start"))
+    assert result.url == server.url("/start")
+    assert result.final_url == target
+    assert [hop.status for hop in result.redirects] == [302]
+    assert (result.status, result.etag, result.format, result.byte_count) == (200, '"v1"', "JPEG", len(body))
+    assert result.headers["x-mine"] == "1"
+    assert (result.revalidated, result.changed, result.stale) == (False, True, False)
+    assert result.image.size == (80, 60)
+    assert await result.data() == body
+    assert result.metrics.bytes_received == len(body)
+    assert result.metrics.total >= result.metrics.decode > 0
+    assert "total" in str(result.metrics)
+
+
+async def test_the_exact_bytes_can_be_had_from_every_tier(server: ImageServer, images: ImageManager) -> None:
+    body = picture(300, 200, format="JPEG")
+    url = server.add("/a.jpg", body)
+    from_network = await images.fetch(url)
+    from_memory = await images.fetch(url)
+    images.clear_memory()
+    from_disk = await images.fetch(url)
+    assert [await result.data() for result in (from_network, from_memory, from_disk)] == [body] * 3
+    await images.clear_disk()
+    with pytest.raises(NotInCacheError, match="no longer stored"):
+        await from_memory.data()
+
+
+async def test_an_animation_is_opened_over_the_bytes(server: ImageServer, images: ImageManager) -> None:
+    url = server.add("/a.gif", picture(40, 30, format="GIF", frames=3))
+    result = await images.fetch(url)
+    animation = await result.animation()
+    assert animation.frame_count == 3
+    assert result.image.size == (40, 30)
+    animation.close()
+
+
+async def test_a_memory_hit_suspends_nothing(server: ImageServer, images: ImageManager) -> None:
+    url = server.add("/a.png")
+    await images.fetch_image(url)
+    for call in (images.fetch_image(url), images.fetch(url), images.fetch_image(url, timeout=5)):
+        with pytest.raises(StopIteration):
+            # Run by hand: the first step ends it, so nothing was awaited that was not there.
+            call.send(None)
+
+
+async def test_a_memory_hit_starts_no_task(server: ImageServer, images: ImageManager) -> None:
+    url = server.add("/a.png")
+    await images.fetch_image(url)
+    before = asyncio.all_tasks()
+    await images.fetch_image(url)
+    assert asyncio.all_tasks() == before
+
+
+async def test_an_image_is_loaded_upright_and_in_a_simple_mode(server: ImageServer, images: ImageManager) -> None:
+    turned = picture(40, 20, format="JPEG", exif_orientation=6)
+    with Image.open(io.BytesIO(turned)) as lying:
+        assert lying.size == (20, 40)
+    image = await images.fetch_image(server.add("/turned.jpg", turned))
+    assert image.size == (40, 20)
+    assert type(image.copy()) is Image.Image
+    palette = io.BytesIO()
+    Image.new("P", (4, 4)).save(palette, "PNG")
+    url = server.add("/palette.png", palette.getvalue())
+    assert (await images.fetch_image(url)).mode == "RGB"
+    assert (await images.fetch_image(url, mode=None)).mode == "P"
+    assert (await images.fetch_image(url, mode="L")).mode == "L"
+
+
+async def test_a_fragment_is_no_part_of_the_identity(server: ImageServer, images: ImageManager) -> None:
+    url = server.add("/a.png")
+    await images.fetch_image(url + "#top")
+    await images.fetch_image(url)
+    assert (await images.fetch(url + "#bottom")).served_from is ServedFrom.MEMORY
+    assert server.count() == 1
+
+
+async def test_metadata_is_kept_with_the_image(server: ImageServer, images: ImageManager) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", exif=exif)
+    image = await images.fetch_image(server.add("/a.jpg", file.getvalue()))
+    assert image.format == "JPEG"
+    assert image.getexif()[0x010E] == "a description"
+
+
+@pytest.mark.parametrize("size", [(64, 48), (900, 700)])
+async def test_small_and_large_bodies_come_back_byte_for_byte(
+    server: ImageServer, images: ImageManager, size: tuple[int, int]
+) -> None:
+    body = picture(*size, format="PNG")
+    url = server.add("/a.png", body)
+    assert await images.fetch_data(url) == body
+    assert await images.fetch_data(url) == body
+    assert server.count() == 1

@@ -1,0 +1,102 @@
+"""The threads and the budget of pixels that are under way at one time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from imagecache.pipeline.workers import Workers
+
+
+class Blocker:
+    """A blocking function that waits in its thread until it is let go."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.running = threading.Semaphore(0)
+        self.calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        self.running.release()
+        assert self.release.wait(10)
+        return "done"
+
+
+async def wait_for(semaphore: threading.Semaphore) -> None:
+    assert await asyncio.to_thread(semaphore.acquire, timeout=10)
+
+
+async def test_work_within_the_budget_runs_at_once_and_the_rest_waits() -> None:
+    workers = Workers(threads=4, budget=100)
+    blocker = Blocker()
+    first = asyncio.create_task(workers.run(blocker, cost=60))
+    await wait_for(blocker.running)
+    second = asyncio.create_task(workers.run(blocker, cost=60))
+    await asyncio.sleep(0)
+    assert workers.waiting == 1
+    assert blocker.calls == 1
+    blocker.release.set()
+    await asyncio.gather(first, second)
+    assert first.result() == second.result() == "done"
+    workers.shutdown()
+
+
+async def test_an_image_over_the_whole_budget_is_let_through_alone() -> None:
+    workers = Workers(threads=2, budget=10)
+    assert await workers.run(lambda: "huge", cost=1000) == "huge"
+    assert await workers.run(lambda: "next", cost=5) == "next"
+    workers.shutdown()
+
+
+async def test_a_caller_that_leaves_while_it_waits_gives_its_turn_away() -> None:
+    workers = Workers(threads=4, budget=100)
+    blocker = Blocker()
+    running = asyncio.create_task(workers.run(blocker, cost=60))
+    await wait_for(blocker.running)
+    waiting = asyncio.create_task(workers.run(blocker, cost=100))
+    small = asyncio.create_task(workers.run(lambda: "small", cost=40))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await small == "small"
+    blocker.release.set()
+    await running
+    assert workers.waiting == 0
+    workers.shutdown()
+
+
+async def test_work_that_runs_on_after_its_caller_left_keeps_its_share() -> None:
+    workers = Workers(threads=4, budget=100)
+    blocker = Blocker()
+    left = asyncio.create_task(workers.run(blocker, cost=100))
+    await wait_for(blocker.running)
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    following = asyncio.create_task(workers.run(lambda: "after", cost=1))
+    await asyncio.sleep(0)
+    assert workers.waiting == 1
+    blocker.release.set()
+    assert await following == "after"
+    workers.shutdown()
+
+
+async def test_what_has_not_started_is_dropped_when_its_caller_leaves() -> None:
+    workers = Workers(threads=1, budget=100)
+    blocker, dropped = Blocker(), Blocker()
+    running = asyncio.create_task(workers.run(blocker))
+    await wait_for(blocker.running)
+    queued = asyncio.create_task(workers.run(dropped))
+    await asyncio.sleep(0)
+    queued.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await queued
+    blocker.release.set()
+    await running
+    assert await workers.run(lambda: "next") == "next"
+    assert dropped.calls == 0
+    workers.shutdown()
