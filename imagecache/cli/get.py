@@ -1,0 +1,64 @@
+"""``imagecache get``: one image, from the cache or the network, into a file."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..units import format_size
+from .console import note, say
+from .exit_code import ExitCode
+from .options import add_cache_options, add_network_options, fetch_arguments, make_manager
+
+if TYPE_CHECKING:
+    from ..manager import ImageManager
+    from ..metrics import Counters
+    from .options import Commands
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the sub-command and its options."""
+    parser = commands.add_parser(
+        "get",
+        help="write one image to a file",
+        description="Write the exact bytes of an image to a file: from the cache, or from the network into both.",
+    )
+    parser.add_argument("url", metavar="URL")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="where to, replaced as a whole; - is standard output"
+    )
+    add_network_options(parser)
+    add_cache_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> ExitCode:
+    """Fetch, write, and say where the image came from."""
+    images = make_manager(args)
+    if args.output == "-":
+        data = asyncio.run(_get_data(images, args))
+        sys.stdout.buffer.write(data)
+        note(f"{format_size(len(data))} {_origin(images.counters)}")
+    else:
+        path = asyncio.run(_get_file(images, args))
+        say(f"{path}: {format_size(path.stat().st_size)} {_origin(images.counters)}")
+    return ExitCode.OK
+
+
+async def _get_data(images: ImageManager, args: argparse.Namespace) -> bytes:
+    async with images:
+        return await images.fetch_data(args.url, **fetch_arguments(args))
+
+
+async def _get_file(images: ImageManager, args: argparse.Namespace) -> Path:
+    async with images:
+        return await images.fetch_file(args.url, to=args.output, **fetch_arguments(args))
+
+
+def _origin(counters: Counters) -> str:
+    if counters.not_modified:
+        return "from the cache, unchanged on the server"
+    return "from the network" if counters.downloads else "from the cache"
