@@ -21,7 +21,7 @@ from ..entry import Entry, Namespace
 from .bodies import Bodies
 from .fault_log import FaultLog
 from .folder import Folder, identity
-from .keeper import Keeper, is_busy
+from .keeper import Keeper
 from .record import DamagedError, verify_body
 from .rows import Row, body_in_index, rows_matching, rows_of_key
 from .schema import connect_to_read
@@ -222,9 +222,8 @@ class Readers:
         except sqlite3.Error as error:
             # Not even a lock leaves it in a state that is worth knowing: a transaction may still be open.
             self._close_mine()
-            if not is_busy(error):
-                self._faults.report("read", error)
-                self._did_fail(error, opened)
+            self._faults.report("read", error)
+            self._did_fail(error, opened)
             return default
         self._faults.works("read")
         return result

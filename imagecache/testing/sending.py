@@ -30,7 +30,7 @@ def prepare(reply: Reply, answer: Answer, *, now: float) -> web.StreamResponse:
     return response
 
 
-async def set_exact_fields(request: web.Request, response: web.StreamResponse) -> None:  # noqa: ARG001
+async def set_exact_fields(_: web.Request, response: web.StreamResponse) -> None:
     """Take away what aiohttp added by itself, and what a test does not want sent (a signal handler)."""
     reply = response.get(_REPLY)
     if reply is None:
