@@ -74,7 +74,7 @@ class Bodies:
         """Whether a file of that name and length is there; its content is not looked at."""
         try:
             found = self.path(name).lstat()
-        except OSError:
+        except (OSError, DamagedError):
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size == byte_count
 

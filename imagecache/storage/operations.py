@@ -239,7 +239,7 @@ class Drop:
     def apply(self, rows: Rows) -> None:
         for damaged in self.damaged:
             row = rows.get(damaged.entry.row)
-            if row is not None and row.body is None and (row.row_id, row.file) == (damaged.row_id, damaged.file):
+            if row is not None and (row.row_id, row.file) == (damaged.row_id, damaged.file):
                 del rows[damaged.entry.row]
                 if not damaged.entry.row.processor:
                     _drop_variants(rows, damaged.entry.row)
@@ -253,6 +253,7 @@ class Discard:
     entry: Entry
     if_other: bool = False
     size: int = 0
+    _is_gone: bool = field(default=False, init=False)
 
     @property
     def key_hash(self) -> str:
@@ -262,7 +263,8 @@ class Discard:
 
     def execute(self, index: Index) -> int:
         found = index.find(self.entry.row)
-        if found is None or not self._is_meant(found.checksum):
+        self._is_gone = found is not None and self._is_meant(found.checksum)
+        if found is None or not self._is_gone:
             return 0
         index.delete([found.row_id])
         if not self.entry.row.processor:
@@ -273,7 +275,7 @@ class Discard:
         return 0
 
     def settle(self, bodies: Bodies | None, *, is_done: bool) -> Change | None:
-        return (self.key_hash, None) if is_done and not self.entry.row.processor else None
+        return (self.key_hash, None) if self._is_gone and not self.entry.row.processor else None
 
     def apply(self, rows: Rows) -> None:
         row = rows.get(self.entry.row)

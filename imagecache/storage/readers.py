@@ -10,9 +10,9 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,7 @@ from .fault_log import FaultLog
 from .folder import Folder, identity
 from .keeper import Keeper
 from .record import DamagedError, verify_body
-from .rows import Row, body_in_index, rows_matching, rows_of_key
+from .rows import Row, rows_matching, rows_of_key
 from .schema import connect_to_read
 from .stored import Stored
 from .write_queue import WriteQueue
@@ -59,12 +59,6 @@ class Lookup:
 
 class _IndexGoneError(Exception):
     """The index that was open is not in the folder any more."""
-
-
-class _DamagedRowError(DamagedError):
-    def __init__(self, row: Row) -> None:
-        super().__init__(str(row.entry.row))
-        self.row = row
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,58 +129,52 @@ class Readers:
         return stored
 
     def _try_to_load(self, lookup: Lookup) -> tuple[Stored | None, tuple[Row, ...]]:
+        row = self._select(lookup)
+        if row is None:
+            return None, ()
+        if not lookup.with_body(row.entry):
+            return Stored(row.entry, None), ()
         try:
-            found = self._guarded(lambda connection: self._select(connection, lookup), None)
-            if found is None:
-                # No index to be read: what is queued is all there is.
-                found = self._select(None, lookup)
-            row, body = found
-            if row is None:
-                return None, ()
-            if body is None and row.file is not None and lookup.with_body(row.entry):
-                body = self._bodies.read(row.file, row.entry.byte_count)
-            if body is not None and row.body is None:
-                verify_body(row.entry, body)
-            return Stored(row.entry, body), ()
-        except _DamagedRowError as error:
-            return None, (error.row,)
+            return Stored(row.entry, self._body(row)), ()
         except DamagedError:
-            return None, (row,) if row is not None else ()
+            return None, (row,)
         except OSError as error:
             self._faults.report("read", error)
             return None, ()
 
-    def _select(self, connection: sqlite3.Connection | None, lookup: Lookup) -> tuple[Row | None, bytes | None]:
-        """The row that is chosen, and its bytes unless they are in a file."""
-        operations, is_cleared = self._queue.pending(lookup.key_hash)
-        with _snapshot(connection):
-            rows: Sequence[Row] = ()
-            if connection is not None and not is_cleared:
-                rows = self._read_rows(connection, lookup, is_narrow=not operations)
-            if operations:
-                by_key = {row.entry.row: row for row in rows}
-                for operation in operations:
-                    operation.apply(by_key)
-                rows = list(by_key.values())
-            matching = [self._with_access(row) for row in rows if lookup.is_met_by(row.entry)]
-            entry = lookup.choose([row.entry for row in matching]) if matching else None
-            row = next((row for row in matching if row.entry is entry), None)
-            if row is None or not lookup.with_body(row.entry):
-                return row, None
-            if row.body is not None or row.file is not None or connection is None:
-                return row, row.body
-            try:
-                return row, body_in_index(connection, row.row_id)
-            except DamagedError as error:
-                raise _DamagedRowError(row) from error
+    def _body(self, row: Row) -> bytes:
+        """The bytes of a row, verified; DamagedError if they are not what was stored, OSError for a fault."""
+        if not row.row_id and row.body is not None:
+            # Still queued: these are the very bytes that were given.
+            return row.body
+        body = row.body if row.file is None else self._bodies.read(row.file, row.entry.byte_count)
+        if not isinstance(body, bytes):
+            raise DamagedError("the body is not in the index")
+        verify_body(row.entry, body)
+        return body
 
-    def _read_rows(self, connection: sqlite3.Connection, lookup: Lookup, *, is_narrow: bool) -> list[Row]:
+    def _select(self, lookup: Lookup) -> Row | None:
+        operations, is_cleared = self._queue.pending(lookup.key_hash)
+        rows: Sequence[Row] = ()
+        if not is_cleared:
+            is_narrow = not operations
+            rows = self._guarded(lambda connection: self._read_rows(connection, lookup, is_narrow=is_narrow), ())
+        if operations:
+            by_key = {row.entry.row: row for row in rows}
+            for operation in operations:
+                operation.apply(by_key)
+            rows = list(by_key.values())
+        matching = [self._with_access(row) for row in rows if lookup.is_met_by(row.entry)]
+        entry = lookup.choose([row.entry for row in matching]) if matching else None
+        return next((row for row in matching if row.entry is entry), None)
+
+    def _read_rows(self, connection: sqlite3.Connection, lookup: Lookup, *, is_narrow: bool) -> Sequence[Row]:
         if is_narrow:
             rows, unreadable = rows_matching(
                 connection, lookup.key_hash, lookup.namespace, lookup.scope, lookup.processor
             )
         else:
-            rows, unreadable = rows_of_key(connection, lookup.key_hash)
+            rows, unreadable = rows_of_key(connection, lookup.key_hash, with_body=True)
         if unreadable:
             self._did_find_damage(lookup.key_hash, ())
         return rows
@@ -220,7 +208,7 @@ class Readers:
             # Whoever writes next makes it anew.
             return default
         except sqlite3.Error as error:
-            # Not even a lock leaves it in a state that is worth knowing: a transaction may still be open.
+            # The next read begins anew, whatever state this one left it in.
             self._close_mine()
             self._faults.report("read", error)
             self._did_fail(error, opened)
@@ -252,17 +240,3 @@ class Readers:
         self._connections.pop(connection, None)
         with suppress(sqlite3.Error):
             connection.close()
-
-
-@contextmanager
-def _snapshot(connection: sqlite3.Connection | None) -> Iterator[None]:
-    """One state of the index for all reads within: else new bytes could be met beside an old row."""
-    if connection is None:
-        yield
-        return
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")

@@ -39,7 +39,7 @@ COMMIT_DELAY = 0.05
 REOPEN_AFTER = 10.0
 """Seconds after which a folder that could not be used is tried again."""
 LAST_TRIES = 8
-"""Tries at the interpreter's exit, each as long as the busy timeout, before a locked index is left alone."""
+"""Tries at opening and at the interpreter's exit, each as long as the busy timeout, at an index that is locked."""
 SHORTEN_EVERY = 64
 """Batches after which the log of changes is cut to its length."""
 
@@ -95,9 +95,9 @@ class Writer:
         self.wake(now=self.queue.is_batch_full)
         return future
 
-    def submit_quietly(self, operation: Operation[object]) -> None:
+    def submit_quietly(self, operation: Operation[object], origin: object = None) -> None:
         """Queue an operation that nobody waits for; from any thread."""
-        self.queue.add(Queued(operation, None, None, None))
+        self.queue.add(Queued(operation, None, None, origin))
         self.wake()
 
     def touch(self, row: RowKey, when: float) -> None:
@@ -190,13 +190,20 @@ class Writer:
             logger.debug("background work on the image cache failed: %r", error)
 
     def _open(self) -> None:
-        try:
-            self._keeper.current()
-        except UNUSABLE as error:
-            if not is_busy(error):
+        for _ in range(LAST_TRIES):
+            try:
+                self._keeper.current()
+            except UNUSABLE as error:
+                if is_busy(error):
+                    # Somebody is just making it: that passes.
+                    continue
                 self._give_up(error)
+            return
 
     def _run(self) -> None:
+        if self._keeper.is_closed:
+            # What closed it has written all there was.
+            return
         if not self.queue.is_batch_full:
             self._hurry.wait(COMMIT_DELAY)
         self._hurry.clear()
@@ -260,6 +267,9 @@ class Writer:
                 return False
             self._recover(error)
             self._fail(left, first)
+        except Exception as error:
+            logger.debug("a batch holds what cannot be written: %r", error)
+            return self._retry_each(left)
         return True
 
     def _retry_each(self, batch: list[Queued]) -> bool:
@@ -299,7 +309,7 @@ class Writer:
                 self._end_all([first], StoreStatus.NO_ROOM, None)
                 if isinstance(first.operation, Put):
                     # What is there in its place is out of date all the same.
-                    self.submit_quietly(Discard(first.operation.entry, if_other=True))
+                    self.submit_quietly(Discard(first.operation.entry, if_other=True), first.origin)
                 waiting = waiting[1:]
                 continue
             has_trimmed_for = first

@@ -20,7 +20,7 @@ from imagecache.testing.disk_rule import Fault
 from imagecache.testing.faults import FaultyDisk
 
 from .entries import URL, entry_for, variant_of
-from .test_disk import body_files, body_of
+from .test_disk import body_files, body_of, swept
 
 SMALL = b"small body"
 LARGE = os.urandom(INLINE_LIMIT + 1)
@@ -195,6 +195,8 @@ async def test_a_folder_that_is_taken_away_is_made_anew_by_the_next_write(
 ) -> None:
     entry = entry_for(clock, LARGE)
     await disk.put(entry, LARGE)
+    # Not while the sweep that every opening starts is still at work there.
+    await swept(disk)
     take_away(folder)
     if what == "replaced by a file":
         put_a_file(folder)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import imagecache
+from imagecache.entry import Protection
 from imagecache.storage.disk import DiskStorage
 from imagecache.storage.index import INLINE_LIMIT
 from imagecache.storage.leases import LEASE_SECONDS
@@ -34,6 +35,7 @@ import asyncio, os, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(imagecache.__file__).parent.parent)!r})
 from imagecache.clock import SystemClock
+from imagecache.entry import Protection
 from imagecache.storage.disk import DiskStorage
 from tests.storage.entries import entry_for, URL
 clock = SystemClock()
@@ -98,6 +100,31 @@ class TestInOneProcess:
         await asyncio.sleep(0)
         assert heard == [(key_hash, entry.checksum), (key_hash, None), ("*", None)]
         assert own == []
+
+    async def test_what_found_no_room_tells_only_what_it_outdates(self, make_disk: MakeDisk, clock: FakeClock) -> None:
+        first, second = make_disk(limit=5150), make_disk()
+        await second.contains("x")
+        own, heard = follow(first), follow(second)
+        protection = Protection()
+        entries = [entry_for(clock, b"x" * 500, str(number)) for number in range(3)]
+        for entry in entries:
+            await first.put(entry, b"x" * 500, protection=protection)
+        await first.put(entry_for(clock, b"y" * 600, "1"), b"y" * 600, protection=protection)
+        await first.flush()
+        await asyncio.sleep(0)
+        hashes = [entry.row.key_hash for entry in entries]
+        checksum = entries[0].checksum
+        assert heard == [(hashes[0], checksum), (hashes[1], checksum), (hashes[1], None)]
+        assert own == []
+
+    async def test_closing_writes_what_is_queued_and_warns_of_nothing(
+        self, make_disk: MakeDisk, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        disk = make_disk()
+        futures = [disk.put(entry_for(clock, b"x", str(number)), b"x") for number in range(500)]
+        await disk.aclose()
+        assert {(await future).status for future in futures} == {StoreStatus.STORED}
+        assert caplog.records == []
 
     async def test_a_closed_storage_finds_nothing_and_refuses(self, make_disk: MakeDisk, clock: FakeClock) -> None:
         disk = make_disk()
