@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -39,6 +40,8 @@ class _DefaultManagers:
 
     def __init__(self) -> None:
         self._managers: dict[asyncio.AbstractEventLoop, ImageManager] = {}
+        # Every thread may have a loop of its own.
+        self._lock = threading.Lock()
         self._name: str | None = None
         self._options: Mapping[str, Any] = {}
         self._override: Callable[[], ImageManager] | None = None
@@ -49,9 +52,10 @@ class _DefaultManagers:
             return self._override()
         loop = asyncio.get_running_loop()
         manager = self._managers.get(loop)
-        if manager is None:
-            self._drop_closed()
-            manager = self._managers[loop] = _make_manager(self._name, self._options)
+        if manager is None or manager.is_closed:
+            with self._lock:
+                self._drop_closed()
+                manager = self._managers[loop] = _make_manager(self._name, self._options)
         return manager
 
     async def ready(self) -> ImageManager:
@@ -61,7 +65,8 @@ class _DefaultManagers:
         return self.get()
 
     def configure(self, name: str, options: Mapping[str, Any]) -> None:
-        self._drop_closed()
+        with self._lock:
+            self._drop_closed()
         if self._managers:
             raise RuntimeError("configure() comes before the first use of imagecache's own functions")
         _make_manager(name, options)  # A wrong argument is told here, not at the first fetch.

@@ -102,7 +102,7 @@ class Delegates:
     """The delegates of a manager or downloader, and the one way to call them."""
 
     def __init__(self) -> None:
-        self._delegates: list[object] = []
+        self._delegates: list[list[object]] = []
         self._methods: dict[str, list[Callable[..., Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -110,12 +110,13 @@ class Delegates:
         """Add a delegate; TypeError if it has none of the callbacks (a misspelt one, most likely)."""
         if not any(callable(getattr(delegate, name, None)) for name in CALLBACKS):
             raise TypeError(f"{delegate!r} has none of the delegate methods: {', '.join(sorted(CALLBACKS))}")
-        self._delegates.append(delegate)
+        # A box for each: the same delegate added twice is two, and each handle takes its own away.
+        box = [delegate]
+        self._delegates.append(box)
         self._index()
 
         def remove() -> None:
-            # By identity: two equal delegates are still two.
-            self._delegates = [d for d in self._delegates if d is not delegate]
+            self._delegates = [other for other in self._delegates if other is not box]
             self._index()
 
         return Handle(remove)
@@ -123,7 +124,7 @@ class Delegates:
     def _index(self) -> None:
         bases = (ImageDownloaderDelegate, ImageCacheDelegate)
         self._methods = {}
-        for delegate in self._delegates:
+        for (delegate,) in self._delegates:
             for name in CALLBACKS:
                 method = getattr(delegate, name, None)
                 own = getattr(type(delegate), name, None)
@@ -169,18 +170,31 @@ class Delegates:
     async def _tell(self, name: str, args: tuple[object, ...]) -> None:
         await self.ask(name, *args)
 
-    async def drain(self) -> None:
-        """Wait until all news has been delivered."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks)
+    async def drain(self, *, patience: float = 5.0) -> None:
+        """Wait until all news has been delivered; what takes more than ``patience`` seconds is cut off.
+
+        A delegate may be waiting for whoever drains: closing the manager from a callback is an odd thing to do, and no
+        reason to hang.
+        """
+        while others := self._tasks - {asyncio.current_task()}:
+            _, late = await asyncio.wait(others, timeout=patience)
+            for task in late:
+                task.cancel()
 
 
 async def call_in_empty_context(function: Callable[..., Any], *args: object) -> Any:
     """Call a user's function, sync or async, where no caller's context variables are set."""
     context = contextvars.Context()
-    answer = context.run(function, *args)
-    if inspect.isawaitable(answer):
-        if not inspect.iscoroutine(answer):
-            return await answer
-        answer = await asyncio.get_running_loop().create_task(answer, context=context)
+    try:
+        answer = context.run(function, *args)
+        if inspect.isawaitable(answer):
+            if not inspect.iscoroutine(answer):
+                return await answer
+            answer = await asyncio.get_running_loop().create_task(answer, context=context)
+    except asyncio.CancelledError as cancelled:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Something that the function awaited was cancelled, and nobody cancelled us: that is its failure.
+        raise RuntimeError("a callback ended in a cancellation of its own") from cancelled
     return answer

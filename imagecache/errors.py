@@ -33,10 +33,20 @@ it is ``asyncio.CancelledError``, untouched.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
     from .headers import Headers
+
+
+E = TypeVar("E", bound=Exception)
+
+
+def _blank(cls: type[E], args: tuple[object, ...]) -> E:
+    error = cls.__new__(cls)
+    error.args = args
+    return error
 
 
 class ImageCacheError(Exception):
@@ -53,14 +63,19 @@ class ImageCacheError(Exception):
     def __str__(self) -> str:
         return f"{self.message} [{self.url}]" if self.url else self.message
 
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., ImageCacheError], tuple[type[Self], tuple[object, ...]], dict[str, object]]:
+        # The constructors take keywords, which an exception does not keep for copying and for other processes.
+        return _blank, (type(self), self.args), self.__dict__
+
     def fresh(self) -> Self:
         """A new exception of the same content.
 
         Every waiter of one flight raises its own: a shared exception object would collect the
         tracebacks and contexts of strangers.
         """
-        again = type(self).__new__(type(self))
-        again.args = self.args
+        again = _blank(type(self), self.args)
         again.__dict__.update(self.__dict__)
         again.__cause__ = self.__cause__
         return again

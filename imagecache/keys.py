@@ -45,8 +45,8 @@ def check_url(url: object) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         if "@" in text:
-            # The parser's own words may quote the userinfo.
-            raise InvalidURLError("no valid URL", url=display_url(text)) from None
+            # Neither the parser's own words nor the URL: where it cannot be parsed, the userinfo cannot be cut out.
+            raise InvalidURLError("no valid URL") from None
         raise InvalidURLError(f"no valid URL: {error}", url=text) from error
     if parts.scheme.lower() not in ("http", "https"):
         scheme = parts.scheme or "none"

@@ -6,21 +6,23 @@ The order of events of a call is here, one short method a decision; what the sta
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .clock import Clock, SystemClock
 from .delegate import Delegates, Handle
+from .entry import Entry
 from .errors import ImageCacheError, ManagerClosedError, NotInCacheError, WrongLoopError
 from .expiration import SECONDS_PER_DAY, ExpirationLike, as_expiration
 from .headers import Headers
 from .imaging.animation import open_animation
-from .imaging.encode import Encoding
+from .imaging.encode import Encoding, check_quality
 from .imaging.limits import ImageLimits
 from .imaging.sniff import suffix_for
 from .keys import display_url, key_for_url
@@ -30,7 +32,7 @@ from .network.settings import NetworkOptions, Timeouts
 from .pipeline.behind import RefreshBehind
 from .pipeline.cached import CachedImage, Currency
 from .pipeline.encoded import AnyEncoding, EncodeStage, LikeSource
-from .pipeline.files import write_atomically
+from .pipeline.files import check_target, write_atomically
 from .pipeline.flight import Caller, FlightTable
 from .pipeline.load import Loaded, Loader
 from .pipeline.machine import cache_folder, default_memory_limit
@@ -185,7 +187,7 @@ class ImageManager:
         self._flights = self._parts.flights
         self._loader = Loader(self._parts)
         self._pixels = PixelStage(self._parts, self._loader)
-        self._encode = EncodeStage(self._parts, self._pixels)
+        self._encode = EncodeStage(self._parts, self._loader, self._pixels)
         self._responses = ResponseStage(self._parts)
         self._behind = RefreshBehind(self._parts, self._loader, self._pixels, timeout=options.timeouts.total)
         self._key_for_url = key_for_url
@@ -197,6 +199,7 @@ class ImageManager:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lifetime: AsyncGenerator[None, None] | None = None
         self._poll_timer: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
 
     @classmethod
@@ -214,6 +217,11 @@ class ImageManager:
             "limits": ImageLimits(max_pixels=40_000_000),
         }
         return cls(name, **{**strict, **options})
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, or is being closed."""
+        return self._is_closed
 
     def __repr__(self) -> str:
         return f"<ImageManager {self.name!r}{' closed' if self._is_closed else ''}>"
@@ -283,7 +291,7 @@ class ImageManager:
         source's own format, or as PNG where that cannot hold it. ``quality`` is the encoder's, 1 to 100. What was
         encoded is kept on disk as a variant of its original.
         """
-        encoding = Encoding(format, quality) if format is not None else None
+        encoding = _encoding(format, quality)
         body, _, _ = await self._data(self._request(url, options), encoding, quality)
         return body
 
@@ -301,11 +309,12 @@ class ImageManager:
         With ``to``, a copy that appears there whole or not at all; without it a read-only file in the cache's
         own folder, with the true suffix, that stays for about an hour.
         """
-        encoding = Encoding(format, quality) if format is not None else None
-        body, name, loaded = await self._data(self._request(url, options), encoding, quality)
-        if to is not None:
-            return await self._workers.run(write_atomically, os.fspath(to), body)
-        return await self.cache.disk.hold(loaded.entry, body, suffix_for(name))
+        encoding = _encoding(format, quality)
+        target = check_target(to) if to is not None else None
+        body, entry, may_keep = await self._data(self._request(url, options), encoding, quality)
+        if target is not None:
+            return await self._workers.run(write_atomically, target, body, entry.url)
+        return await self.cache.disk.hold(entry, body, suffix_for(entry.format), in_folder=may_keep)
 
     async def fetch_response(
         self,
@@ -316,12 +325,17 @@ class ImageManager:
         policy: CachePolicy = CachePolicy.PROTOCOL,
         follow_redirects: bool = False,
         partition: str | Callable[[], str] = "",
-        timeout: float | None = 60.0,
+        timeout: float | EllipsisType | None = ...,
     ) -> CachedResponse:
-        """The HTTP cache itself (RFC 9111): any status, any media type, GET or HEAD, nothing decoded or judged."""
+        """The HTTP cache itself (RFC 9111): any status, any media type, GET or HEAD, nothing decoded or judged.
+
+        ``timeout`` is the manager's where none is given.
+        """
         if method not in ("GET", "HEAD"):
             raise ValueError(f"fetch_response sends GET or HEAD, not {method!r}")
-        options = FetchOptions(policy=policy, headers=headers or {}, partition=partition, timeout=timeout)
+        options = FetchOptions(policy=policy, headers=headers or {}, partition=partition)
+        if not isinstance(timeout, EllipsisType):
+            options["timeout"] = timeout
         request = self._request(url, options)
         await self._start()
         return await self._responses.fetch(
@@ -347,7 +361,7 @@ class ImageManager:
             force_refresh=force_refresh,
             headers=headers or {},
             partition=partition,
-            timeout=timeout,
+            timeout=check_timeout(timeout),
             priority=Priority.LOW,
         )
 
@@ -414,24 +428,28 @@ class ImageManager:
     async def aclose(self) -> None:
         """End what is under way (its callers get ManagerClosedError), write out what is queued, let go of all.
 
-        An injected session stays open. A second call does nothing.
+        An injected session stays open. Whoever calls it, and however often, waits for the same end; a call that is
+        cancelled leaves the closing to finish by itself.
         """
-        if self._lifetime is not None:
-            await self._lifetime.aclose()
-        await self._close()
+        self._is_closed = True
+        self._has_short_cut = False
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), context=contextvars.Context())
+        await asyncio.shield(self._closing)
 
     async def _live(self) -> AsyncGenerator[None, None]:
-        # A loop that ends finishes its async generators: that is how a manager nobody closes is closed.
+        # A loop that ends finishes its async generators: that is how a manager nobody closes is closed. It has
+        # cancelled all tasks before, a closing under way among them.
         try:
             yield
         finally:
-            await self._close()
+            if self._closing is None or self._closing.cancelled():
+                self._is_closed = True
+                self._has_short_cut = False
+                self._lifetime = None
+                await self._close()
 
     async def _close(self) -> None:
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._has_short_cut = False
         if self._poll_timer is not None:
             self._poll_timer.cancel()
         await self._flights.close()
@@ -439,6 +457,8 @@ class ImageManager:
         await self.cache.aclose()
         self._workers.shutdown()
         await self._delegates.drain()
+        if self._lifetime is not None:
+            await self._lifetime.aclose()
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -485,28 +505,38 @@ class ImageManager:
         await self._start()
         caller = self._caller(request)
         try:
-            loaded = await self._loader.load(request, caller)
-            made = await self._pixels.make(loaded, request, caller)
-        except ImageCacheError:
-            self.counters.failures += 1
+            made = await self._pixels.make(await self._loader.load(request, caller), request, caller)
+        except ImageCacheError as error:
+            self._tell(error, request)
             raise
         self.counters.joined += caller.has_joined_others
+        made = self._remember(request, made)
         loaded = made.loaded
-        if made.is_reused and made.cached.entry.row == loaded.entry.row:
-            made.cached.entry = loaded.entry
-        if loaded.may_keep and self._parts.currency.is_current(loaded.stamp):
-            if request.memory_expiration is not None or self.cache.memory.peek(made.cached.key) is not made.cached:
-                self._parts.remember(made.cached, request.memory_expiration)
-            self._watch_others()
         if loaded.served_from is ServedFrom.NETWORK and self._delegates.listens("did_download_image"):
             image = made.cached.hand_out()
             await self._delegates.ask("did_download_image", image, display_url(request.url), loaded.response)
         return made, caller
 
+    def _remember(self, request: ImageRequest, made: Made) -> Made:
+        """Keep the image in memory, if it may be kept and its bytes are still the current ones."""
+        loaded, held = made.loaded, self._parts.held(request)
+        if held is not None and held.pixels is made.cached.pixels:
+            # Somebody who waited for the same pixels was here before.
+            made = replace(made, cached=held)
+        cached = made.cached
+        is_newer = loaded.entry.validated_at > cached.entry.validated_at
+        if is_newer and loaded.entry.row == cached.entry.row:
+            cached.entry = loaded.entry
+        if loaded.may_keep and self._parts.currency.is_current(loaded.stamp):
+            if request.memory_expiration is not None or self.cache.memory.peek(cached.key) is not cached:
+                self._parts.remember(cached, request.memory_expiration)
+            self._watch_others()
+        return made
+
     async def _data(
         self, request: ImageRequest, encoding: Encoding | None, quality: int | None
-    ) -> tuple[bytes, str | None, Loaded]:
-        """The bytes, Pillow's name of their format, and the answer they are of."""
+    ) -> tuple[bytes, Entry, bool]:
+        """The bytes, an entry that describes them, and whether a copy may be kept."""
         await self._start()
         caller = self._caller(request)
         is_exact = encoding is None and quality is None and not request.processors and request.mode == "auto"
@@ -515,13 +545,19 @@ class ImageManager:
             if is_exact:
                 loaded = await self._loader.with_body(loaded, request, caller)
                 assert loaded.body is not None
-                return loaded.body, loaded.entry.format, loaded
+                return loaded.body, loaded.entry, loaded.may_keep
             chosen: AnyEncoding = encoding or LikeSource(loaded.entry.format, quality)
-            encoded = await self._encode.make(loaded, request, chosen, caller)
-        except ImageCacheError:
-            self.counters.failures += 1
+            encoded, loaded = await self._encode.make(loaded, request, chosen, caller)
+        except ImageCacheError as error:
+            self._tell(error, request)
             raise
-        return encoded.body, encoded.format, encoded.loaded
+        entry = replace(loaded.entry, checksum=encoded.checksum, format=encoded.format)
+        return encoded.body, entry, loaded.may_keep
+
+    def _tell(self, error: ImageCacheError, request: ImageRequest) -> None:
+        """Count an error, and let it be about the URL that was asked for: who started the work may have had another."""
+        self.counters.failures += 1
+        error.url = display_url(request.url)
 
     def _result(
         self,
@@ -569,12 +605,17 @@ class ImageManager:
 
     def _watch_others(self) -> None:
         # Only while there is something in memory that another process could make out of date.
-        if self._poll_timer is None and not self._is_closed and self._loop is not None and len(self.cache.memory):
+        if (
+            self._poll_timer is None
+            and not self._is_closed
+            and self._loop is not None
+            and not self.cache.memory.is_empty
+        ):
             self._poll_timer = self._loop.call_later(POLL_INTERVAL, self._poll)
 
     def _poll(self) -> None:
         self._poll_timer = None
-        if not self._is_closed and len(self.cache.memory):
+        if not self._is_closed and not self.cache.memory.is_empty:
             self._flights.start(self.cache.disk.poll())
             self._watch_others()
 
@@ -589,6 +630,14 @@ class ImageManager:
 _URL_IS_KEY = key_for_url
 _SERVED_FROM_MEMORY = (CachePolicy.CACHE_ELSE_LOAD, CachePolicy.CACHE_ONLY)
 _MAY_HIT_MEMORY = (*_SERVED_FROM_MEMORY, CachePolicy.PROTOCOL, CachePolicy.STALE_WHILE_REVALIDATE)
+
+
+def _encoding(format: str | None, quality: int | None) -> Encoding | None:
+    """The encoding asked for, None where the source's own will do; a wrong one is told at the call."""
+    if format is not None:
+        return Encoding(format, quality)
+    check_quality("JPEG", quality)
+    return None
 
 
 def _limit(given: int | str | None, variable: str, name: str, default: int) -> int:

@@ -74,6 +74,8 @@ class ImageDownloader:
         self._resolver: GuardedResolver | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._modifiers: list[tuple[RequestModifier]] = []
+        self.modifiers_version = 0
+        """Another number after each change of the modifiers: downloads under one number go through the same ones."""
         self._running: set[NetworkTask] = set()
         self._all_ended: asyncio.Event | None = None
         self._is_closed = False
@@ -89,9 +91,11 @@ class ImageDownloader:
         # place: a download that runs keeps the modifiers it began with.
         entry = (modifier,)
         self._modifiers = [*self._modifiers, entry]
+        self.modifiers_version += 1
 
         def remove() -> None:
             self._modifiers = [e for e in self._modifiers if e is not entry]
+            self.modifiers_version += 1
 
         return Handle(remove)
 

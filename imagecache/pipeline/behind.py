@@ -30,12 +30,12 @@ class RefreshBehind:
         self._pixels = pixels
         self._timeout = timeout
         self._running: set[object] = set()
-        self._paused_until: OrderedDict[str, float] = OrderedDict()
+        self._paused_until: OrderedDict[object, float] = OrderedDict()
 
     def ask(self, request: ImageRequest) -> None:
         """See to it that the server is asked about what was served for this request."""
         identity = (request.url, request.key_hash, request.partition, request.headers)
-        is_paused = self._parts.clock.monotonic() < self._paused_until.get(request.key_hash, 0.0)
+        is_paused = self._parts.clock.monotonic() < self._paused_until.get(identity, 0.0)
         if identity in self._running or is_paused:
             return
         self._running.add(identity)
@@ -55,7 +55,7 @@ class RefreshBehind:
             parts.delegates.notify("did_refresh_image", url, loaded.changed)
         except ImageCacheError as error:
             logger.debug("revalidating %s behind failed: %s", url, error)
-            self._paused_until[request.key_hash] = parts.clock.monotonic() + PAUSE
+            self._paused_until[identity] = parts.clock.monotonic() + PAUSE
             while len(self._paused_until) > REMEMBERED_PAUSES:
                 self._paused_until.popitem(last=False)
         finally:

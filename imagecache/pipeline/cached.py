@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..entry import Entry
+from ..entry import Entry, RowKey
 from ..http.freshness import fresh_until
 
 if TYPE_CHECKING:
@@ -56,24 +56,32 @@ class Stamp:
 
     key_hash: str
     serial: int
-    checksum: str | None = None
+    entry: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    serial: int
+    checksum: str | None
+    asked_at: float
 
 
 class Currency:
     """Tells work under way that its bytes were replaced, removed or cleared meanwhile.
 
-    A slow blur that ends after a newer body was stored must not be kept as if it were of that body. Only the
-    most recent changes are remembered; of older ones a stamp is taken to be out of date, which costs no
-    more than one image not kept in memory.
+    A slow blur that ends after a newer body was stored must not be kept as if it were of that body, nor a slow answer
+    to an older question. Only the most recent changes are remembered; of older ones a stamp is taken to be out of
+    date, which costs no more than one image not kept in memory.
     """
 
     REMEMBERED = 16_384
-    """Changes to outlast the slowest image while a batch runs past it, at some 3 MiB at most."""
+    """Changes to outlast the slowest image while a batch runs past it, at some 5 MiB at most."""
 
     def __init__(self) -> None:
         self._serial = 0
         self._floor = 0
-        self._changes: OrderedDict[str, tuple[int, str | None]] = OrderedDict()
+        # What happened to a key for everybody (removed, changed by another process), or to one user's row.
+        self._changes: OrderedDict[str | tuple[str, str], _Change] = OrderedDict()
 
     def stamp(self, key_hash: str) -> Stamp:
         """A stamp for work that starts now on what is stored under this hash."""
@@ -83,16 +91,33 @@ class Currency:
         """Whether the bytes of the stamp are still the ones to keep."""
         if stamp.serial < self._floor:
             return False
-        serial, checksum = self._changes.get(stamp.key_hash, (0, None))
-        return serial <= stamp.serial or (checksum is not None and checksum == stamp.checksum)
+        checksum = stamp.entry.checksum if stamp.entry is not None else None
+        scope = stamp.entry.row.scope if stamp.entry is not None else ""
+        changes = (self._changes.get(stamp.key_hash), self._changes.get((stamp.key_hash, scope)))
+        return all(
+            change is None or change.serial <= stamp.serial or (checksum is not None and change.checksum == checksum)
+            for change in changes
+        )
 
-    def supersede(self, key_hash: str, checksum: str | None) -> None:
-        """Bytes of this checksum are current now; None: nothing is."""
+    def is_outrun(self, entry: Entry) -> bool:
+        """Whether the answer to a later question than this entry's was stored already, with other bytes."""
+        change = self._changes.get((entry.row.key_hash, entry.row.scope))
+        if change is None or change.checksum is None or change.checksum == entry.checksum:
+            return False
+        return change.asked_at > entry.request_time
+
+    def supersede(self, changed: RowKey | str, checksum: str | None, *, asked_at: float = 0.0) -> None:
+        """Bytes of this checksum are current now, None: nothing is; of a row, or of all rows of a key hash.
+
+        ``asked_at`` is the wall time of the question that they are the answer to.
+        """
         self._serial += 1
-        self._changes[key_hash] = (self._serial, checksum)
-        self._changes.move_to_end(key_hash)
+        key = changed if isinstance(changed, str) else (changed.key_hash, changed.scope)
+        self._changes[key] = _Change(self._serial, checksum, asked_at)
+        self._changes.move_to_end(key)
         if len(self._changes) > self.REMEMBERED:
-            _, (self._floor, _) = self._changes.popitem(last=False)
+            _, dropped = self._changes.popitem(last=False)
+            self._floor = dropped.serial
 
     def supersede_all(self) -> None:
         """Everything was cleared."""

@@ -12,7 +12,7 @@ from ..imaging.shared import SharedImage
 from ..keys import display_url
 from ..request import ImageRequest
 from .flight import Flight, Listener
-from .load import Loaded
+from .load import Loaded, Loader, UnusableError
 from .parts import Parts
 from .pixels import PixelStage
 from .variants import keep_variant, read_variant, variant_of
@@ -48,43 +48,56 @@ AnyEncoding = Encoding | LikeSource
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Encoded bytes of what a request asks for, Pillow's name of their format, and what they were made of."""
+    """Encoded bytes, their checksum (SHA-256 hex), and Pillow's name of their format."""
 
     body: bytes
+    checksum: str
     format: str
-    loaded: Loaded
 
 
 class EncodeStage:
     """The stage that encodes."""
 
-    def __init__(self, parts: Parts, pixels: PixelStage) -> None:
+    def __init__(self, parts: Parts, loader: Loader, pixels: PixelStage) -> None:
         self._parts = parts
+        self._loader = loader
         self._pixels = pixels
 
-    async def make(self, loaded: Loaded, request: ImageRequest, encoding: AnyEncoding, listener: Listener) -> Encoded:
-        """The bytes in that encoding: from the disk if they were made before of the same body, else made now."""
+    async def make(
+        self, loaded: Loaded, request: ImageRequest, encoding: AnyEncoding, listener: Listener
+    ) -> tuple[Encoded, Loaded]:
+        """The bytes in that encoding, and the answer they were made of, which is loaded again where that must be."""
+        try:
+            return await self._attempt(loaded, request, encoding, listener), loaded
+        except UnusableError as error:
+            loaded = await self._loader.replace_unusable(error, request, listener)
+        return await self._attempt(loaded, request, encoding, listener), loaded
+
+    async def _attempt(
+        self, loaded: Loaded, request: ImageRequest, encoding: AnyEncoding, listener: Listener
+    ) -> Encoded:
         key = ("encoded", loaded.entry.row, loaded.entry.checksum, variant_of(request, encoding.identifier))
         return await self._parts.flights.join(key, partial(self._encode, loaded, request, encoding), listener)
 
     async def _encode(
         self, loaded: Loaded, request: ImageRequest, encoding: AnyEncoding, flight: Flight[Encoded]
     ) -> Encoded:
+        """From the disk if they were made before of the same body, else made now."""
         parts = self._parts
         variant = variant_of(request, encoding.identifier)
         stored = await read_variant(parts, loaded.entry, variant)
         if stored is not None and stored.body is not None:
-            return Encoded(stored.body, stored.entry.format or "", loaded)
-        made = await self._pixels.make(loaded, request, flight)
+            return Encoded(stored.body, stored.entry.checksum, stored.entry.format or "")
+        made = await self._pixels.attempt(loaded, request, flight)
         pixels, url = made.cached.pixels, display_url(request.url)
-        body, checksum, name = await parts.workers.run(_encode, pixels, encoding, url, cost=pixels.cost)
+        encoded = await parts.workers.run(_encode, pixels, encoding, url, cost=pixels.cost)
         parts.counters.encodes += 1
-        keep_variant(parts, made.loaded, variant, body, checksum, name)
-        return Encoded(body, name, made.loaded)
+        keep_variant(parts, loaded, variant, encoded.body, encoded.checksum, encoded.format)
+        return encoded
 
 
-def _encode(pixels: SharedImage, encoding: AnyEncoding, url: str) -> tuple[bytes, str, str]:
+def _encode(pixels: SharedImage, encoding: AnyEncoding, url: str) -> Encoded:
     image = pixels.image()
     chosen = encoding.chosen_for(image) if isinstance(encoding, LikeSource) else encoding
     body = chosen.encode(image, url=url)
-    return body, hashlib.sha256(body).hexdigest(), chosen.format
+    return Encoded(body, hashlib.sha256(body).hexdigest(), chosen.format)

@@ -10,13 +10,24 @@ from pathlib import Path
 from ..errors import StorageError
 
 
-def write_atomically(to: str, body: bytes) -> Path:
+def check_target(to: str | os.PathLike[str]) -> Path:
+    """The path of a file to be written. TypeError for what is no path of text, ValueError for what names no file."""
+    text = os.fspath(to)
+    if not isinstance(text, str):
+        raise TypeError(f"`to` is a path, a str or a pathlib.Path, not {to!r}")
+    path = Path(text)
+    if not path.name:
+        raise ValueError(f"`to` names no file: {text!r}")
+    return path
+
+
+def write_atomically(path: Path, body: bytes, url: str) -> Path:
     """Write ``body`` beside its place under a name of its own, then move it there.
 
     Raises StorageError, with its cause, where the file cannot be written.
     """
-    path = Path(to)
-    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    # A name of its own, not one made of the other: that one may be as long as names can be.
+    part = path.with_name(f".imagecache-{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as file:
             file.write(body)
@@ -24,5 +35,5 @@ def write_atomically(to: str, body: bytes) -> Path:
     except OSError as error:
         with suppress(OSError):
             part.unlink()
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {path}: {error.strerror or error}", url=url) from error
     return path

@@ -55,15 +55,17 @@ class Caller:
         self.url = url
         self._clock = clock
         self._progress = progress
+        # A callback is its caller's own, and runs as if the caller ran it, also from within a flight.
+        self._context = contextvars.copy_context() if progress is not None else None
         self._timeout = timeout
         self._timer: TimerHandle | None = None
         self._waiter: asyncio.Future[Any] | None = None
         self.has_joined_others = False
 
     def progress(self, received: int, total: int | None) -> None:
-        if self._progress is not None:
+        if self._progress is not None and self._context is not None:
             try:
-                self._progress(received, total)
+                self._context.run(self._progress, received, total)
             except Exception:  # One caller's progress bar must not end another's download.
                 logger.exception("a progress callback raised")
 
@@ -76,20 +78,17 @@ class Caller:
             message = f"not there within {self._timeout:g} s in all; `timeout=` raises that limit"
             self._waiter.set_exception(TimedOutError(message, url=self.url, limit="total"))
 
-    async def wait(self, table: FlightTable, key: Hashable, work: Callable[[Flight[T]], Coroutine[Any, Any, T]]) -> T:
-        """Join the flight of ``key`` and wait; past the timeout TimedOutError, and the flight is left."""
-        try:
-            return await table.join(key, work, self)
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            self._waiter = None
-
     def waits_on(self, waiter: asyncio.Future[Any], *, joined: bool) -> None:
         """Told by the table what this caller awaits, and whether the work was under way already."""
         self._waiter = waiter
         self.has_joined_others = self.has_joined_others or joined
+
+    def waits_no_more(self) -> None:
+        """Told by the table when that is over; the timeout is for the network, and ends with it."""
+        self._waiter = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Flight(Generic[T]):
@@ -171,8 +170,9 @@ class Flight(Generic[T]):
         self.table.forget(self)
         waiters, self._waiters = self._waiters, {}
         if task.cancelled():
-            # Nobody of ours cancels a flight that is waited for: the loop is being shut down.
-            error: BaseException | None = ManagerClosedError("the event loop is shutting down")
+            # Whoever leaves takes its waiter along, so somebody from outside cancelled the task: a loop that ends
+            # cancels all there are.
+            error: BaseException | None = ManagerClosedError("cancelled from outside; is the event loop ending?")
         else:
             error = task.exception()
         for waiter in waiters:
@@ -215,6 +215,8 @@ class FlightTable:
             return await waiter
         finally:
             flight.leave(waiter)
+            if isinstance(listener, Caller):
+                listener.waits_no_more()
             if waiter.done() and not waiter.cancelled():
                 # A caller cancelled in the very turn that brought an error never reads it.
                 waiter.exception()
@@ -231,9 +233,9 @@ class FlightTable:
         task.add_done_callback(self._tasks.discard)
 
     async def idle(self) -> None:
-        """Wait until nothing is under way."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Wait until nothing is under way, but for whoever calls this."""
+        while others := self._tasks - {asyncio.current_task()}:
+            await asyncio.wait(others)
 
     async def close(self) -> None:
         """End everything under way; whoever waits gets ManagerClosedError."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..entry import Entry, RowKey
-from ..errors import NotInCacheError
+from ..errors import ImageCacheError, NotInCacheError
 from ..headers import Headers
 from ..http.decision import Decision, Load, Refuse, Serve, Validate, decide
 from ..http.storing import forbids_storing, select, storable_headers, vary_digest, vary_fields
@@ -41,6 +41,10 @@ LEASE_LOOKS = 40
 """… and how many there are: in two seconds, a lease has ended, whoever holds it."""
 
 _MAY_WAIT = (CachePolicy.CACHE_ELSE_LOAD, CachePolicy.PROTOCOL, CachePolicy.STALE_WHILE_REVALIDATE)
+
+
+class UnusableError(ImageCacheError):
+    """Between the stages only: stored bytes are gone or do not decode. Each who waited loads anew on its own behalf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +81,42 @@ class Loader:
 
     async def load(self, request: ImageRequest, caller: Caller, *, wants_body: bool = True) -> Loaded:
         """The answer to a request. ``wants_body`` is a hint: False spares a disk read where it may."""
-        key = ("bytes", request.url, request.key_hash, request.partition, request.headers, request.policy)
-        loaded = await caller.wait(self._parts.flights, key, partial(self._load, request, wants_body))
-        return self._with_own_expiration(loaded, request)
+        key = ("bytes", request.policy, *self._way_of(request))
+        loaded = await self._parts.flights.join(key, partial(self._load, request, wants_body), caller)
+        return self._with_longest_expiration(loaded, request)
 
     async def with_body(self, loaded: Loaded, request: ImageRequest, listener: Listener) -> Loaded:
         """The same answer with its bytes; if they have gone meanwhile, from one plain GET."""
         if loaded.body is not None:
             return loaded
-        key = ("body", loaded.entry.row, loaded.entry.checksum)
-        return await self._parts.flights.join(key, partial(self._read_body, loaded, request), listener)
+        body = await self.stored_body(loaded, listener)
+        if body is not None:
+            return replace(loaded, body=body)
+        return await self.replace_unusable(UnusableError("the stored bytes have gone"), request, listener)
 
-    async def reload(self, request: ImageRequest, listener: Listener) -> Loaded:
-        """A plain GET, with every condition removed: for when what is stored proves to be of no use."""
+    async def stored_body(self, loaded: Loaded, listener: Listener) -> bytes | None:
+        """The bytes of an answer from the disk, read once for all who ask; None if they have gone."""
+        key = ("body", loaded.entry.row, loaded.entry.checksum)
+        return await self._parts.flights.join(key, lambda _: self.read_stored(loaded), listener)
+
+    async def replace_unusable(self, error: UnusableError, request: ImageRequest, listener: Listener) -> Loaded:
+        """An answer in place of one whose stored bytes are of no use: a plain GET, with every condition removed."""
+        if request.policy is CachePolicy.CACHE_ONLY:
+            raise NotInCacheError(error.message, url=display_url(request.url)) from error.__cause__
         scope = await self.scope(request)
         return await self._ask(request, scope, None, {}, self._stamp(request), listener, is_plain=True)
+
+    def _way_of(self, request: ImageRequest) -> tuple[Hashable, ...]:
+        """What makes two requests the same on the wire: to whom, as whom, with what, changed by whom, how patiently."""
+        modifiers = self._parts.downloader.modifiers_version
+        return (
+            request.url,
+            request.key_hash,
+            request.partition,
+            request.headers,
+            modifiers,
+            request.max_retry_after,
+        )
 
     async def scope(self, request: ImageRequest) -> str:
         """Whose copy the request may use; "" for everybody's."""
@@ -133,7 +158,7 @@ class Loader:
             case Refuse(reason):
                 raise NotInCacheError(f"{reason}, and CACHE_ONLY never asks the network", url=display_url(request.url))
             case Serve(stale, behind) if entry is not None:
-                stamp.checksum = entry.checksum
+                stamp.entry = entry
                 parts.counters.disk_hits += 1
                 parts.cache.disk.touch(entry.row)
                 if behind:
@@ -192,14 +217,6 @@ class Loader:
             return held.entry, None
         return None, None
 
-    async def _read_body(self, loaded: Loaded, request: ImageRequest, flight: Flight[Loaded]) -> Loaded:
-        body = await self.read_stored(loaded)
-        if body is not None:
-            return replace(loaded, body=body)
-        if request.policy is CachePolicy.CACHE_ONLY:
-            raise NotInCacheError("the stored bytes have gone", url=display_url(request.url))
-        return await self.reload(request, flight)
-
     async def _ask(
         self,
         request: ImageRequest,
@@ -213,7 +230,7 @@ class Loader:
     ) -> Loaded:
         headers = Headers(fields).updated(request.headers)
         basis = (entry.checksum, entry.etag) if entry is not None else None
-        key: Hashable = ("network", request.url, request.key_hash, scope, headers, basis, is_plain)
+        key = ("network", scope, headers, basis, is_plain, *self._way_of(request))
         work = partial(self._fetch, request, scope, entry, headers, stamp, is_plain)
         return await self._parts.flights.join(key, work, listener)
 
@@ -280,7 +297,7 @@ class Loader:
             lifetime=expiration.seconds,
         )
         parts.counters.not_modified += 1
-        stamp.checksum = entry.checksum
+        stamp.entry = entry
         stored = parts.cache.disk.refresh(renewed)
         parts.renew_memory(renewed)
         return Loaded(
@@ -312,17 +329,21 @@ class Loader:
         may_store = download.status == 200 and not forbids_storing(download.request.headers, download.headers)
         stored = None
         parts.counters.downloads += 1
-        if may_store:
-            parts.drop_made_of_others(entry.row, checksum)
+        if may_store and parts.currency.is_outrun(entry):
+            # A later question was answered sooner: this answer is its caller's, and older than what is stored.
+            may_store = False
+        elif may_store:
+            parts.drop_made_of_others(entry, checksum)
             stored = parts.cache.put(entry, download.body, protection=request.protection)
             if is_unchanged:
                 parts.renew_memory(entry)
-        elif previous is not None and download.status == 200:
+        elif download.status == 200:
             # The server has another answer now, and it may not be kept: the old one is outdated all the same.
-            parts.drop_made_of_others(previous.row, None)
-            parts.cache.disk.discard(previous)
+            parts.drop_made_of_others(entry, None)
+            if previous is not None:
+                parts.cache.disk.discard(previous)
         stamp = self._stamp(request)
-        stamp.checksum = checksum
+        stamp.entry = entry
         return Loaded(
             entry,
             download.body,
@@ -340,7 +361,9 @@ class Loader:
     ) -> Entry:
         now = self._parts.clock.time()
         expiration = request.disk_expiration or self._parts.rules.disk_expiration
-        fields = vary_fields(download.request.headers, download.headers)
+        # As selection will see the next request: before the modifiers.
+        sent = self._parts.rules.default_headers.updated(request.headers)
+        fields = vary_fields(sent, download.headers)
         final_url = display_url(download.final_url)
         return Entry(
             row=RowKey(request.key_hash, scope=scope, vary=vary_digest(fields)),
@@ -369,16 +392,17 @@ class Loader:
     def _stamp(self, request: ImageRequest) -> Stamp:
         return self._parts.currency.stamp(request.key_hash)
 
-    def _with_own_expiration(self, loaded: Loaded, request: ImageRequest) -> Loaded:
-        """A caller who joined another's flight still gets the disk expiration it asked for."""
-        own = request.disk_expiration
-        if own is None or not loaded.may_keep or (own.seconds == loaded.entry.lifetime and own.until is None):
+    def _with_longest_expiration(self, loaded: Loaded, request: ImageRequest) -> Loaded:
+        """Of those who waited for the same bytes, whoever wants them kept longest has its way."""
+        if not loaded.may_keep or loaded.stored is None:
             return loaded
-        until = own.stored_until(self._parts.clock.time())
-        if until == loaded.entry.stored_until:
+        expiration = request.disk_expiration or self._parts.rules.disk_expiration
+        until = expiration.stored_until(loaded.entry.validated_at)
+        if until <= loaded.entry.stored_until:
             return loaded
-        entry = replace(loaded.entry, stored_until=until, lifetime=own.seconds)
-        return replace(loaded, entry=entry, stored=self._parts.cache.disk.refresh(entry))
+        entry = replace(loaded.entry, stored_until=until, lifetime=expiration.seconds)
+        self._parts.cache.disk.refresh(entry)
+        return replace(loaded, entry=entry)
 
 
 def _inspect(body: bytes, limits: ImageLimits, url: str) -> tuple[str, ImageHeader]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..delegate import Delegates
-from ..entry import Entry, RowKey
+from ..entry import Entry
 from ..expiration import StorageExpiration
 from ..headers import Headers
+from ..keys import userinfo_of
 from ..metrics import Counters
 from ..protocols import CacheSerializer
 from ..request import ImageRequest
@@ -63,15 +64,13 @@ class Parts:
 
         It is found there until it has to be asked about again, however often it is looked at.
         """
-        after = self.rules.revalidate_after
-        age = self.clock.time() - cached.entry.validated_at
         self.cache.memory.store(
             cached.key,
             cached,
             cost=cached.pixels.cost,
             group=cached.entry.row.key_hash,
             expiration=expiration,
-            deadline=None if after is None else self.clock.monotonic() + after - age,
+            deadline=self._deadline(cached.entry),
         )
 
     def renew_memory(self, entry: Entry) -> None:
@@ -79,17 +78,25 @@ class Parts:
         for cached in self.cache.memory.group(entry.row.key_hash):
             if cached.checksum == entry.checksum and cached.entry.row == entry.row:
                 cached.entry = entry
-                self.remember(cached)
+                self.cache.memory.renew(cached.key, deadline=self._deadline(entry))
 
-    def drop_made_of_others(self, row: RowKey, checksum: str | None) -> None:
-        """Bytes of this checksum are a row's now (None: none are): what was made of others goes."""
-        self.currency.supersede(row.key_hash, checksum)
-        self.cache.memory.remove_group(
-            row.key_hash,
-            keep=lambda cached: (
-                cached.checksum == checksum or (cached.entry.row.scope, cached.entry.row.vary) != (row.scope, row.vary)
-            ),
-        )
+    def drop_made_of_others(self, entry: Entry, checksum: str | None) -> None:
+        """Bytes of this checksum are the answer of a row now (None: none may be kept): what was made of others goes."""
+        row = entry.row
+        self.currency.supersede(row, checksum, asked_at=entry.request_time)
+
+        def is_still_good(cached: CachedImage) -> bool:
+            other = cached.entry.row
+            # Two that vary are two answers; one that does not vary, before or now, stands for all of them.
+            varies = bool(other.vary and row.vary) and other.vary != row.vary
+            return cached.checksum == checksum or other.scope != row.scope or varies
+
+        self.cache.memory.remove_group(row.key_hash, keep=is_still_good)
+
+    def _deadline(self, entry: Entry) -> float | None:
+        """The monotonic time at which the server has to be asked again about what is served by the default policy."""
+        after = self.rules.revalidate_after
+        return None if after is None else self.clock.monotonic() + after - (self.clock.time() - entry.validated_at)
 
 
 def memory_key(request: ImageRequest, processors: int | None = None) -> Hashable:
@@ -98,7 +105,8 @@ def memory_key(request: ImageRequest, processors: int | None = None) -> Hashable
     ``processors`` counts how many of the request's processors are applied; None for all.
     """
     applied = request.processors[:processors]
-    if not applied and request.mode == "auto" and not request.headers and not request.partition:
+    userinfo = userinfo_of(request.url)
+    if not applied and request.mode == "auto" and not (request.headers or request.partition or userinfo):
         return request.key
     identifiers = tuple(processor.identifier for processor in applied)
-    return (request.key, request.partition, request.headers, request.mode, identifiers)
+    return (request.key, request.partition, userinfo, request.headers, request.mode, identifiers)

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..errors import ImageCacheError, ImageError, NotInCacheError, ProcessorError
+from ..errors import ImageCacheError, ImageError, ProcessorError
 from ..imaging.decode import DecodeOptions, decode, decoded_cost, options_for
 from ..imaging.header import read_header
 from ..imaging.shared import SharedImage
 from ..keys import display_url
 from ..protocols import CacheSerializer, ImageProcessor
-from ..request import CachePolicy, ImageRequest
+from ..request import ImageRequest
 from ..result import ServedFrom
 from .cached import CachedImage
 from .flight import Flight, Listener
-from .load import Loaded, Loader
+from .load import Loaded, Loader, UnusableError
 from .parts import Parts, memory_key
 from .variants import keep_variant, read_variant, serialize, variant_of
 
@@ -40,14 +40,23 @@ SMALL_COST = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Pixels, and the answer they were made from: another than was asked for, if its bytes had gone.
+    """An image for a caller, and the answer it was made from: another than it had, if those bytes had gone.
 
-    ``is_reused`` tells that they were in memory all along; times are in seconds.
+    ``is_reused`` tells that the pixels were in memory all along; times are in seconds.
     """
 
     cached: CachedImage
     loaded: Loaded
     is_reused: bool = False
+    decode_time: float = 0.0
+    process_time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What a flight makes: pixels, the same for all who wait; how each of them came by the bytes is its own affair."""
+
+    shared: SharedImage
     decode_time: float = 0.0
     process_time: float = 0.0
 
@@ -60,83 +69,84 @@ class PixelStage:
         self._loader = loader
 
     async def make(self, loaded: Loaded, request: ImageRequest, listener: Listener) -> Made:
-        """The image of a request, with all its processors applied."""
-        return await self._prefix(loaded, request, len(request.processors), listener)
+        """The image of a request, with all its processors applied; loaded again if its bytes prove to be of no use."""
+        try:
+            return await self.attempt(loaded, request, listener)
+        except UnusableError as error:
+            loaded = await self._loader.replace_unusable(error, request, listener)
+        return await self.attempt(loaded, request, listener)
 
-    async def _prefix(self, loaded: Loaded, request: ImageRequest, count: int, listener: Listener) -> Made:
-        held = self._parts.held(request, count)
+    async def attempt(self, loaded: Loaded, request: ImageRequest, listener: Listener) -> Made:
+        """The same from the bytes of ``loaded`` alone. Raises UnusableError where they are gone or do not decode."""
+        held = self._parts.held(request)
         if held is not None and held.checksum == loaded.entry.checksum:
             return Made(held, loaded, is_reused=True)
+        made = await self._prefix(loaded, request, len(request.processors), listener)
+        cached = CachedImage(memory_key(request), made.shared, loaded.entry)
+        return Made(cached, loaded, decode_time=made.decode_time, process_time=made.process_time)
+
+    async def _prefix(self, loaded: Loaded, request: ImageRequest, count: int, listener: Listener) -> Pixels:
+        held = self._parts.held(request, count)
+        if held is not None and held.checksum == loaded.entry.checksum:
+            return Pixels(held.pixels)
         options = options_for(request.processors, request.mode)
         applied = tuple(processor.identifier for processor in request.processors[:count])
         key = ("pixels", loaded.entry.row, loaded.entry.checksum, options.identifier, applied)
         work = partial(self._process if count else self._decode, loaded, request, count)
         return await self._parts.flights.join(key, work, listener)
 
-    async def _process(self, loaded: Loaded, request: ImageRequest, count: int, flight: Flight[Made]) -> Made:
+    async def _process(self, loaded: Loaded, request: ImageRequest, count: int, flight: Flight[Pixels]) -> Pixels:
         parts = self._parts
         serializer = parts.rules.serializer if count == len(request.processors) else None
-        if serializer is not None and (made := await self._read_serialized(loaded, request, serializer)):
-            return made
+        if serializer is not None and (stored := await self._read_serialized(loaded, request, serializer)):
+            return stored
         base = await self._prefix(loaded, request, count - 1, flight)
-        processor, pixels, url = request.processors[count - 1], base.cached.pixels, display_url(request.url)
+        processor, url = request.processors[count - 1], display_url(request.url)
         started = time.perf_counter()
-        processed = await parts.workers.run(_apply, processor, pixels, url, cost=pixels.cost)
+        processed = await parts.workers.run(_apply, processor, base.shared, url, cost=base.shared.cost)
         process_time = base.process_time + time.perf_counter() - started
         parts.counters.processes += 1
         done = parts.counters.by_processor
         done[processor.identifier] = done.get(processor.identifier, 0) + 1
         if serializer is not None:
             body, checksum = await parts.workers.run(serialize, processed, serializer, url)
-            variant = variant_of(request, serializer.identifier)
-            keep_variant(parts, base.loaded, variant, body, checksum, format=None)
-        cached = CachedImage(memory_key(request, count), processed, base.loaded.entry)
-        return Made(cached, base.loaded, decode_time=base.decode_time, process_time=process_time)
+            keep_variant(parts, loaded, variant_of(request, serializer.identifier), body, checksum, format=None)
+        return Pixels(processed, base.decode_time, process_time)
 
-    async def _read_serialized(self, loaded: Loaded, request: ImageRequest, serializer: CacheSerializer) -> Made | None:
+    async def _read_serialized(
+        self, loaded: Loaded, request: ImageRequest, serializer: CacheSerializer
+    ) -> Pixels | None:
         parts = self._parts
         stored = await read_variant(parts, loaded.entry, variant_of(request, serializer.identifier))
         if stored is None or stored.body is None:
             return None
         options = DecodeOptions(mode=request.mode)
         try:
-            pixels = await parts.workers.run(
-                _decode, stored.body, options, parts.rules.limits, display_url(request.url)
+            return Pixels(
+                await parts.workers.run(_decode, stored.body, options, parts.rules.limits, display_url(request.url))
             )
         except ImageError:
             return None  # A variant that does not decode is made again, and replaced.
-        return Made(CachedImage(memory_key(request), pixels, loaded.entry), loaded)
 
-    async def _decode(self, loaded: Loaded, request: ImageRequest, _: int, flight: Flight[Made]) -> Made:
-        loaded = await self._loader.with_body(loaded, request, flight)
-        try:
-            return await self._decoded(loaded, request)
-        except ImageError as error:
-            self._forget(loaded)
-            if loaded.served_from is ServedFrom.NETWORK:
-                raise
-            if request.policy is CachePolicy.CACHE_ONLY:
-                raise NotInCacheError(f"what is stored cannot be decoded: {error}", url=error.url) from error
-        # What was stored did not decode: it is dropped, and loaded again, once.
-        loaded = await self._loader.reload(request, flight)
-        try:
-            return await self._decoded(loaded, request)
-        except ImageCacheError:
-            self._forget(loaded)
-            raise
-
-    async def _decoded(self, loaded: Loaded, request: ImageRequest) -> Made:
+    async def _decode(self, loaded: Loaded, request: ImageRequest, _: int, flight: Flight[Pixels]) -> Pixels:
         parts = self._parts
-        body = loaded.body
-        assert body is not None
+        body = loaded.body if loaded.body is not None else await self._loader.stored_body(loaded, flight)
+        if body is None:
+            raise UnusableError("the stored bytes have gone")
         options = options_for(request.processors, request.mode)
         limits, url = parts.rules.limits, display_url(request.url)
         started = time.perf_counter()
-        cost = await self._cost(loaded, body, options)
-        pixels = await parts.workers.run(_decode, body, options, limits, url, cost=cost)
+        try:
+            cost = await self._cost(loaded, body, options)
+            shared = await parts.workers.run(_decode, body, options, limits, url, cost=cost)
+        except ImageError as error:
+            parts.currency.supersede(loaded.entry.row, None)
+            parts.cache.disk.discard(loaded.entry)
+            if loaded.served_from is ServedFrom.NETWORK:
+                raise
+            raise UnusableError(f"what is stored cannot be decoded: {error.message}") from error
         parts.counters.decodes += 1
-        cached = CachedImage(memory_key(request, 0), pixels, loaded.entry)
-        return Made(cached, loaded, decode_time=time.perf_counter() - started)
+        return Pixels(shared, decode_time=time.perf_counter() - started)
 
     async def _cost(self, loaded: Loaded, body: bytes, options: DecodeOptions) -> int:
         """What decoding will hold at one time, bytes: for small images a bound, for others what the header says."""
@@ -146,10 +156,6 @@ class PixelStage:
         url = display_url(loaded.entry.url)
         header = await self._parts.workers.run(partial(read_header, body, limits=self._parts.rules.limits, url=url))
         return decoded_cost(header, options)
-
-    def _forget(self, loaded: Loaded) -> None:
-        self._parts.currency.supersede(loaded.entry.row.key_hash, None)
-        self._parts.cache.disk.discard(loaded.entry)
 
 
 def _decode(body: bytes, options: DecodeOptions, limits: ImageLimits, url: str) -> SharedImage:
@@ -161,8 +167,8 @@ def _apply(processor: ImageProcessor, pixels: SharedImage, url: str) -> SharedIm
         made: Image.Image = processor.process(pixels.image())
         made.load()
     except ImageCacheError as error:
-        error.url = error.url or url
-        raise
+        # A processor may keep one exception object and raise it for every image: each gets its own.
+        raise error.fresh() from error.__cause__
     except Exception as error:  # The border of a user's code: whatever it raises ends as our error.
         message = f"the processor {processor.identifier} raised {type(error).__name__}: {error}"
         raise ProcessorError(message, url=url, processor=processor.identifier) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from dataclasses import replace
 
@@ -115,8 +116,10 @@ class ImagePrefetcher:
         try:
             request, caller = await self._start(url)
             # A prefetch has time: whatever the server asks to wait fits, if it fits the timeout.
-            request = replace(request, protection=self._protection, max_retry_after=request.timeout)
-            outcome = await self._outcome(shown, await self._loader.load(request, caller, wants_body=False))
+            patience = math.inf if request.timeout is None else request.timeout
+            request = replace(request, protection=self._protection, max_retry_after=patience)
+            loaded = await self._loader.load(request, caller, wants_body=False)
+            outcome = await self._outcome(shown, loaded, has_joined=caller.has_joined_others)
         except ManagerClosedError:
             raise
         except ImageCacheError as error:
@@ -126,8 +129,9 @@ class ImagePrefetcher:
             self._stop_at_limit()
         return outcome
 
-    async def _outcome(self, url: str, loaded: Loaded) -> PrefetchOutcome:
-        size, received = loaded.entry.byte_count, loaded.metrics.bytes_received
+    async def _outcome(self, url: str, loaded: Loaded, *, has_joined: bool) -> PrefetchOutcome:
+        # Bytes that crossed the wire once are counted once, for whoever asked for them.
+        size, received = loaded.entry.byte_count, 0 if has_joined else loaded.metrics.bytes_received
         if loaded.served_from is not ServedFrom.NETWORK:
             # It belongs to the job as much as what the job stored: it is not evicted for the rest of the list.
             self._protection.add(loaded.entry.row)
@@ -141,8 +145,9 @@ class ImagePrefetcher:
             error = StorageError(str(stored.error), url=url) if stored.error is not None else None
             reason = stored.status.value
             return PrefetchOutcome(url, PrefetchStatus.NOT_STORED, size, received, reason=reason, error=error)
+        self._protection.add(loaded.entry.row)
         status = PrefetchStatus.STORED if loaded.changed else PrefetchStatus.UNCHANGED
-        return PrefetchOutcome(url, status, size, received)
+        return PrefetchOutcome(url, PrefetchStatus.ALREADY_THERE if has_joined else status, size, received)
 
     async def _next(self, source: AsyncIterator[str], turn: asyncio.Lock) -> str | None:
         worker = asyncio.current_task()

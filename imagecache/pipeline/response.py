@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from ..entry import Entry, RowKey
-from ..errors import NotInCacheError
+from ..errors import ImageCacheError, NotInCacheError
 from ..headers import Headers
 from ..http.decision import Load, Refuse, Serve, Validate, decide
 from ..http.freshness import current_age, is_fresh
@@ -22,6 +23,8 @@ from ..result import CachedResponse, ServedFrom
 from .flight import Caller, Flight
 from .parts import Parts
 
+logger = logging.getLogger("imagecache")
+
 
 @dataclass(frozen=True, slots=True)
 class _Question:
@@ -29,6 +32,10 @@ class _Question:
     method: str
     scope: str
     follow_redirects: bool
+
+    def row(self, vary: str) -> RowKey:
+        """Where the answer is stored."""
+        return RowKey(self.request.key_hash, self.scope, vary, namespace="response")
 
 
 class ResponseStage:
@@ -41,9 +48,13 @@ class ResponseStage:
         self, request: ImageRequest, caller: Caller, *, method: str, follow_redirects: bool
     ) -> CachedResponse:
         """The answer, from the cache where the policy allows it. HEAD and requests with conditions pass through."""
-        question = _Question(request, method, await self._scope(request), follow_redirects)
+        scope = await self._scope(request)
+        if follow_redirects:
+            # What stands at the end of redirects is not the answer of the URL itself.
+            scope += "+redirects"
+        question = _Question(request, method, scope, follow_redirects)
         key = ("response", method, request.url, request.partition, request.headers, request.policy, follow_redirects)
-        return await caller.wait(self._parts.flights, key, partial(self._answer, question))
+        return await self._parts.flights.join(key, partial(self._answer, question), caller)
 
     async def _scope(self, request: ImageRequest) -> str:
         if not is_scoped(request.url, request.headers, request.partition):
@@ -85,9 +96,13 @@ class ResponseStage:
 
     async def _refresh(self, question: _Question) -> None:
         behind = replace(question, request=replace(question.request, policy=CachePolicy.REVALIDATE))
-        caller = Caller(self._parts.clock, timeout=question.request.timeout, url=question.request.url)
-        key = ("response behind", question.method, question.request.url, question.scope)
-        await caller.wait(self._parts.flights, key, partial(self._answer, behind))
+        url = display_url(question.request.url)
+        caller = Caller(self._parts.clock, timeout=question.request.timeout, url=url)
+        key = ("response behind", question.request.url, question.request.headers, question.scope)
+        try:
+            await self._parts.flights.join(key, partial(self._answer, behind), caller)
+        except ImageCacheError as error:
+            logger.debug("revalidating %s behind failed: %s", url, error)
 
     async def _download(
         self,
@@ -134,7 +149,7 @@ class ResponseStage:
         expiration = parts.rules.disk_expiration
         fields = vary_fields(download.request.headers, download.headers)
         entry = Entry(
-            row=RowKey(request.key_hash, scope=question.scope, vary=vary_digest(fields), namespace="response"),
+            row=question.row(vary_digest(fields)),
             key=display_url(request.key),
             url=display_url(request.url),
             final_url=display_url(download.final_url),

@@ -11,8 +11,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
+from ..errors import ManagerClosedError
 from .machine import usable_cpus
 
 T = TypeVar("T")
@@ -24,6 +26,7 @@ class Workers:
     def __init__(self, *, threads: int | None = None, budget: int) -> None:
         self._threads = threads or usable_cpus()
         self._executor: ThreadPoolExecutor | None = None
+        self._is_shut_down = False
         self._budget = budget
         self._in_use = 0
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -39,6 +42,9 @@ class Workers:
         An image over the whole budget is let through alone: limits of its own have let it come this far.
         """
         await self._acquire(cost)
+        if self._is_shut_down:
+            self._release(cost)
+            raise ManagerClosedError("the manager was closed")
         try:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="imagecache-worker")
@@ -52,7 +58,8 @@ class Workers:
         return await asyncio.wrap_future(future)
 
     def shutdown(self) -> None:
-        """Let the threads end. What has not started is dropped."""
+        """Let the threads end. What has not started is dropped, and nothing starts any more."""
+        self._is_shut_down = True
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
@@ -71,7 +78,9 @@ class Workers:
             if turn.done() and not turn.cancelled():
                 self._release(cost)
             else:
-                self._queue.remove((cost, turn))
+                # Not there if a grant came by after the cancellation, and passed it over.
+                with suppress(ValueError):
+                    self._queue.remove((cost, turn))
                 self._grant()
             raise
 

@@ -289,8 +289,10 @@ class DiskStorage:
 
     # Files for others
 
-    async def hold(self, entry: Entry, body: bytes, suffix: str) -> Path:
+    async def hold(self, entry: Entry, body: bytes, suffix: str, *, in_folder: bool = True) -> Path:
         """A read-only file with these bytes and a true suffix (``".png"`` or ""), which stays about an hour.
+
+        ``in_folder=False`` keeps it out of the cache's folder, in the system's temporary one, until this is closed.
 
         Raises StorageError if no file can be written, in the folder or in the system's temporary one.
         """

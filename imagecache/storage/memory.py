@@ -151,6 +151,21 @@ class MemoryStorage(Generic[V]):
         self._insert(key, item)
         return key in self._items
 
+    def renew(self, key: Hashable, *, deadline: float | None) -> bool:
+        """Give a value another deadline and count this as an access; its own expiration stays. Whether it is there."""
+        if self._value(key) is None:
+            return False
+        item = self._item(key)
+        item.used = self._monotonic()
+        item.deadline = math.inf if deadline is None else deadline
+        item.until = min(item.expires(), item.deadline)
+        return True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is here, not even remembered."""
+        return not self._items and not self._weak
+
     def remove(self, key: Hashable) -> bool:
         """Forget a value, weakly remembered or not; whether there was one."""
         self._bury()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,3 +58,14 @@ def server() -> Iterator[ImageServer]:
     """A server that the command can reach."""
     with ImageServer.in_thread() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let the commands under test be interrupted, even where the tests themselves run in a shell's background."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        # A child inherits that a signal is ignored, but not a handler.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 import pytest
 
 from imagecache.clock import SystemClock
-from imagecache.errors import ConnectionFailedError, TimedOutError
+from imagecache.errors import ConnectionFailedError, RequestModifierError, TimedOutError
 from imagecache.network.downloader import ImageDownloader
 from imagecache.network.settings import NetworkOptions, Timeouts
 from imagecache.request import DownloadRequest
@@ -194,14 +195,25 @@ async def test_the_callers_cancellation_goes_before_a_timeout_in_the_same_moment
         await download
 
 
-async def test_a_cancellation_that_is_not_the_callers_is_a_failure(
+async def test_a_cancellation_that_is_not_the_callers_is_a_failure(server: RawServer, make: MakeDownloader) -> None:
+    async def gives_up(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    traces = aiohttp.TraceConfig()
+    traces.on_request_start.append(gives_up)
+    async with aiohttp.ClientSession(trace_configs=[traces]) as session:
+        with pytest.raises(ConnectionFailedError, match="was cancelled"):
+            await make(session=session).download(server.serve("/a"))
+
+
+async def test_a_modifier_that_ends_in_a_cancellation_of_its_own_has_failed(
     server: RawServer, downloader: ImageDownloader
 ) -> None:
     async def gives_up(request: DownloadRequest) -> DownloadRequest:
         raise asyncio.CancelledError
 
     downloader.add_request_modifier(gives_up)
-    with pytest.raises(ConnectionFailedError, match="was cancelled"):
+    with pytest.raises(RequestModifierError):
         await downloader.download(server.serve("/a"))
 
 
