@@ -297,7 +297,7 @@ class DiskStorage:
         Raises StorageError if no file can be written, in the folder or in the system's temporary one.
         """
         store = self._open()
-        if store is not None:
+        if store is not None and in_folder:
             try:
                 return await asyncio.to_thread(_hold, store, self._held, entry, body, suffix)
             except OSError as error:
