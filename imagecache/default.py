@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Unpack
 
-from .request import CachePolicy, FetchOptions
+from .request import FetchOptions, ResponseOptions
 from .result import CachedResponse, ImageResult
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .manager import ImageManager
-    from .pipeline.prefetcher import ImagePrefetcher, Urls
+    from .pipeline.prefetcher import Crew, ImagePrefetcher, PrefetchOptions, Urls
 
 MANAGER_MODULE = f"{__package__}.manager"
 
@@ -56,6 +56,8 @@ class _DefaultManagers:
             with self._lock:
                 self._drop_closed()
                 manager = self._managers[loop] = _make_manager(self._name, self._options)
+            # From here on the end of the loop closes it, whichever of its parts is used.
+            manager.start()
         return manager
 
     async def ready(self) -> ImageManager:
@@ -144,16 +146,16 @@ async def fetch_file(
     return await (await _defaults.ready()).fetch_file(url, to=to, format=format, quality=quality, **options)
 
 
-async def fetch_response(
-    url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None,
-    policy: CachePolicy = CachePolicy.PROTOCOL, follow_redirects: bool = False,
-) -> CachedResponse:  # fmt: skip
+async def fetch_response(url: str, **options: Unpack[ResponseOptions]) -> CachedResponse:
     """``ImageManager.fetch_response`` of the running loop's own manager."""
-    return await (await _defaults.ready()).fetch_response(
-        url, method=method, headers=headers, policy=policy, follow_redirects=follow_redirects
-    )
+    return await (await _defaults.ready()).fetch_response(url, **options)
 
 
-def prefetch(urls: Urls, *, concurrency: int = 16, force_refresh: bool = False) -> ImagePrefetcher:
+def prefetch(urls: Urls, **options: Unpack[PrefetchOptions]) -> ImagePrefetcher:
     """``ImageManager.prefetch`` of the running loop's own manager."""
-    return _defaults.get().prefetch(urls, concurrency=concurrency, force_refresh=force_refresh)
+    from .pipeline.prefetcher import ImagePrefetcher
+
+    async def crew() -> Crew:
+        return await (await _defaults.ready())._crew()
+
+    return ImagePrefetcher(urls, crew, options)

@@ -5,20 +5,18 @@ The order of events of a call is here, one short method a decision; what the sta
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from types import EllipsisType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .clock import Clock, SystemClock
 from .delegate import Delegates, Handle
 from .entry import Entry
-from .errors import ImageCacheError, ManagerClosedError, NotInCacheError, WrongLoopError
+from .errors import ImageCacheError, NotInCacheError
 from .expiration import SECONDS_PER_DAY, ExpirationLike, as_expiration
 from .headers import Headers
 from .imaging.animation import open_animation
@@ -34,16 +32,18 @@ from .pipeline.cached import CachedImage, Currency
 from .pipeline.encoded import AnyEncoding, EncodeStage, LikeSource
 from .pipeline.files import check_target, write_atomically
 from .pipeline.flight import Caller, FlightTable
+from .pipeline.lifetime import Lifetime
 from .pipeline.load import Loaded, Loader
 from .pipeline.machine import cache_folder, default_memory_limit
 from .pipeline.options import check_timeout, request_for
+from .pipeline.others import WatchOthers
 from .pipeline.parts import Parts, Rules, memory_key
 from .pipeline.pixels import Made, PixelStage
-from .pipeline.prefetcher import ImagePrefetcher, Urls
-from .pipeline.response import ResponseStage
+from .pipeline.prefetcher import Crew, ImagePrefetcher, PrefetchOptions, Urls
+from .pipeline.response import ResponseStage, question_for
 from .pipeline.workers import Workers
 from .protocols import Animation, CacheSerializer, RedirectHandler, RequestModifier, RetryStrategy
-from .request import CachePolicy, FetchOptions, ImageRequest, Priority
+from .request import CachePolicy, FetchOptions, ImageRequest, ResponseOptions
 from .result import CachedResponse, ImageResult, ServedFrom
 from .storage.cache import ImageCache
 from .units import parse_size
@@ -55,11 +55,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .storage.etags import ETagRegistry
-
-POLL_INTERVAL = 1.0
-"""Seconds between two looks at what other processes changed: half of the two that they may go unnoticed."""
-PREFETCH_TIMEOUT = 600.0
-"""A prefetch has time: seconds in all for one URL."""
 
 
 class ImageManager:
@@ -196,11 +191,8 @@ class ImageManager:
         # With keys of one's own, a URL that is also some other URL's key must not be looked up bare.
         self._has_short_cut = policy in _SERVED_FROM_MEMORY and key_for_url is _URL_IS_KEY
         self._memory_get = self.cache.memory.get
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lifetime: AsyncGenerator[None, None] | None = None
-        self._poll_timer: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Task[None] | None = None
-        self._is_closed = False
+        self._lifetime = Lifetime(self._close, self._closing)
+        self._others = WatchOthers(self._parts)
 
     @classmethod
     def untrusted(cls, name: str = "default", **options: Any) -> Self:
@@ -221,10 +213,10 @@ class ImageManager:
     @property
     def is_closed(self) -> bool:
         """Whether it was closed, or is being closed."""
-        return self._is_closed
+        return self._lifetime.is_closed
 
     def __repr__(self) -> str:
-        return f"<ImageManager {self.name!r}{' closed' if self._is_closed else ''}>"
+        return f"<ImageManager {self.name!r}{' closed' if self.is_closed else ''}>"
 
     # Fetching
 
@@ -316,61 +308,27 @@ class ImageManager:
             return await self._workers.run(write_atomically, target, body, entry.url)
         return await self.cache.disk.hold(entry, body, suffix_for(entry.format), in_folder=may_keep)
 
-    async def fetch_response(
-        self,
-        url: str,
-        *,
-        method: str = "GET",
-        headers: Mapping[str, str] | None = None,
-        policy: CachePolicy = CachePolicy.PROTOCOL,
-        follow_redirects: bool = False,
-        partition: str | Callable[[], str] = "",
-        timeout: float | EllipsisType | None = ...,
-    ) -> CachedResponse:
+    async def fetch_response(self, url: str, **options: Unpack[ResponseOptions]) -> CachedResponse:
         """The HTTP cache itself (RFC 9111): any status, any media type, GET or HEAD, nothing decoded or judged.
 
-        ``timeout`` is the manager's where none is given.
+        The options are those of :class:`ResponseOptions`: ``policy`` is PROTOCOL where none is given.
         """
-        if method not in ("GET", "HEAD"):
-            raise ValueError(f"fetch_response sends GET or HEAD, not {method!r}")
-        options = FetchOptions(policy=policy, headers=headers or {}, partition=partition)
-        if not isinstance(timeout, EllipsisType):
-            options["timeout"] = timeout
-        request = self._request(url, options)
-        await self._start()
-        return await self._responses.fetch(
-            request, self._caller(request), method=method, follow_redirects=follow_redirects
-        )
+        question = question_for(url, options, self._request)
+        self.start()
+        return await self._responses.fetch(question, self._caller(question.request))
 
-    def prefetch(
-        self,
-        urls: Urls,
-        *,
-        concurrency: int = 16,
-        force_refresh: bool = False,
-        headers: Mapping[str, str] | None = None,
-        partition: str | Callable[[], str] = "",
-        timeout: float | None = PREFETCH_TIMEOUT,
-    ) -> ImagePrefetcher:
+    def prefetch(self, urls: Urls, **options: Unpack[PrefetchOptions]) -> ImagePrefetcher:
         """Bring many images onto the disk, checked but not decoded: ``await`` it for a report, or iterate over it.
 
-        ``urls`` may be any iterable or async iterable; ``timeout`` is for each URL. A prefetch never evicts what
-        it stored itself: where the disk limit leaves no more room it stops, and its report says so.
+        ``urls`` may be any iterable or async iterable; the options are those of :class:`PrefetchOptions`. A prefetch
+        never evicts what it stored itself: where the disk limit leaves no more room it stops, and its report says so.
         """
-        options = FetchOptions(
-            force_refresh=force_refresh,
-            headers=headers or {},
-            partition=partition,
-            timeout=check_timeout(timeout),
-            priority=Priority.LOW,
-        )
+        return ImagePrefetcher(urls, self._crew, options)
 
-        async def start(url: str) -> tuple[ImageRequest, Caller]:
-            request = self._request(url, options)
-            await self._start()
-            return request, self._caller(request)
-
-        return ImagePrefetcher(urls, self._parts, self._loader, start, concurrency=concurrency)
+    async def _crew(self) -> Crew:
+        """What an :class:`ImagePrefetcher` works with."""
+        self.start()
+        return Crew(self._parts, self._loader, self._request, self._caller)
 
     # What can be added and looked at
 
@@ -392,7 +350,7 @@ class ImageManager:
 
     async def remove(self, url: str) -> int:
         """Remove all that is stored for a URL, in both tiers: every variant, of every user. Returns the rows."""
-        await self._start()
+        self.start()
         return await self.cache.remove(url)
 
     def clear_memory(self) -> None:
@@ -401,23 +359,23 @@ class ImageManager:
 
     async def clear_disk(self) -> None:
         """Drop all stored bytes and their ETags; memory keeps its images."""
-        await self._start()
+        self.start()
         await self.cache.clear_disk()
 
     async def clear(self) -> None:
         """Drop everything from both tiers."""
-        await self._start()
+        self.start()
         await self.cache.clear()
 
     async def clean_expired(self) -> list[str]:
         """Drop what has expired, then what is over the limit; returns the hashes that went from the disk."""
-        await self._start()
+        self.start()
         return await self.cache.clean_expired()
 
     # Lifetime
 
     async def __aenter__(self) -> Self:
-        await self._start()
+        self.start()
         return self
 
     async def __aexit__(
@@ -431,46 +389,26 @@ class ImageManager:
         An injected session stays open. Whoever calls it, and however often, waits for the same end; a call that is
         cancelled leaves the closing to finish by itself.
         """
-        self._is_closed = True
-        self._has_short_cut = False
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close(), context=contextvars.Context())
-        await asyncio.shield(self._closing)
+        await self._lifetime.aclose()
 
-    async def _live(self) -> AsyncGenerator[None, None]:
-        # A loop that ends finishes its async generators: that is how a manager nobody closes is closed. It has
-        # cancelled all tasks before, a closing under way among them.
-        try:
-            yield
-        finally:
-            if self._closing is None or self._closing.cancelled():
-                self._is_closed = True
-                self._has_short_cut = False
-                self._lifetime = None
-                await self._close()
+    def start(self) -> None:
+        """Bind the manager to the running event loop, whose end closes it if nobody else does.
+
+        The first call that needs more than memory does so by itself. Raises ManagerClosedError once closed, and
+        WrongLoopError on another loop than the first.
+        """
+        self._lifetime.start()
+
+    def _closing(self) -> None:
+        self._has_short_cut = False
 
     async def _close(self) -> None:
-        if self._poll_timer is not None:
-            self._poll_timer.cancel()
+        self._others.stop()
         await self._flights.close()
         await self.downloader.aclose()
         await self.cache.aclose()
         self._workers.shutdown()
         await self._delegates.drain()
-        if self._lifetime is not None:
-            await self._lifetime.aclose()
-
-    async def _start(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._loop is loop and not self._is_closed:
-            return
-        if self._is_closed:
-            raise ManagerClosedError("the manager was closed")
-        if self._loop is not None:
-            raise WrongLoopError("this manager belongs to another event loop; make one for each loop")
-        self._loop = loop
-        self._lifetime = self._live()
-        await anext(self._lifetime)
 
     # The decisions of a call
 
@@ -488,7 +426,7 @@ class ImageManager:
 
     def _memory_hit(self, request: ImageRequest) -> CachedImage | None:
         """The image in memory, if the policy of the call lets it be the answer."""
-        if request.policy not in _MAY_HIT_MEMORY or self._is_closed:
+        if request.policy not in _MAY_HIT_MEMORY or self.is_closed:
             return None
         cached = self.cache.memory.get(memory_key(request))
         if cached is None:
@@ -502,7 +440,7 @@ class ImageManager:
 
     async def _make(self, request: ImageRequest) -> tuple[Made, Caller]:
         """Bytes, then pixels; into memory if they are still the current ones."""
-        await self._start()
+        self.start()
         caller = self._caller(request)
         try:
             made = await self._pixels.make(await self._loader.load(request, caller), request, caller)
@@ -530,14 +468,14 @@ class ImageManager:
         if loaded.may_keep and self._parts.currency.is_current(loaded.stamp):
             if request.memory_expiration is not None or self.cache.memory.peek(cached.key) is not cached:
                 self._parts.remember(cached, request.memory_expiration)
-            self._watch_others()
+            self._others.watch()
         return made
 
     async def _data(
         self, request: ImageRequest, encoding: Encoding | None, quality: int | None
     ) -> tuple[bytes, Entry, bool]:
         """The bytes, an entry that describes them, and whether a copy may be kept."""
-        await self._start()
+        self.start()
         caller = self._caller(request)
         is_exact = encoding is None and quality is None and not request.processors and request.mode == "auto"
         try:
@@ -600,24 +538,8 @@ class ImageManager:
     # Behind the calls
 
     def _ask_behind(self, request: ImageRequest) -> None:
-        if not self._is_closed:
+        if not self.is_closed:
             self._behind.ask(request)
-
-    def _watch_others(self) -> None:
-        # Only while there is something in memory that another process could make out of date.
-        if (
-            self._poll_timer is None
-            and not self._is_closed
-            and self._loop is not None
-            and not self.cache.memory.is_empty
-        ):
-            self._poll_timer = self._loop.call_later(POLL_INTERVAL, self._poll)
-
-    def _poll(self) -> None:
-        self._poll_timer = None
-        if not self._is_closed and not self.cache.memory.is_empty:
-            self._flights.start(self.cache.disk.poll())
-            self._watch_others()
 
     def _changed_elsewhere(self, key_hash: str, checksum: str | None) -> None:
         """Something was stored, removed or cleared, here or by another process: follow it."""

@@ -107,6 +107,29 @@ class FetchOptions(TypedDict, total=False):
     disk_expiration: ExpirationLike
 
 
+class ResponseOptions(TypedDict, total=False):
+    """The keyword options of ``fetch_response``.
+
+    ==================== ================================================================================
+    ``method``           ``"GET"``, as where absent, or ``"HEAD"``
+    ``headers``          request header fields; conditions, ranges and Cache-Control among them are obeyed
+    ``policy``           a :class:`CachePolicy`, ``PROTOCOL`` where absent
+    ``follow_redirects`` True: the answer at the end of redirects; else a redirect is the answer
+    ``retry``            True: try again as the manager's retry strategy says; else once
+    ``partition``        whose copy this is: a text, or a callable evaluated in the caller's context
+    ``timeout``          seconds in all, the manager's where absent; None: no limit
+    ==================== ================================================================================
+    """
+
+    method: Literal["GET", "HEAD"]
+    headers: Mapping[str, str] | None
+    policy: CachePolicy
+    follow_redirects: bool
+    retry: bool
+    partition: str | Callable[[], str]
+    timeout: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
     """One call's options, checked and filled in; made once a call has missed the memory tier's short cut.

@@ -42,13 +42,14 @@ async def read_body(
     watch: Watch,
     count: BodyCount,
     progress: ProgressCallback | None,
+    decode: bool = True,
 ) -> bytes:
-    """The whole body, decoded.
+    """The whole body, decoded unless it is to stay as it came.
 
     Raises BodyTooLargeError before anything is read over the limit, ResponseRefusedError for an unknown coding,
     TruncatedBodyError for a coded stream that is not whole, and what aiohttp raises for a body that ends early.
     """
-    coding = content_coding(headers)
+    coding = content_coding(headers) if decode else None
     length = announced_length(headers)
     if length is not None and length > max_body:
         raise _too_large(f"the body is {format_size(length)} long", max_body)

@@ -27,7 +27,7 @@ from .hosts import HostLimiter, as_ticket
 from .priority import PriorityTicket
 from .retry import BackoffRetryStrategy
 from .settings import NetworkOptions
-from .task import Call, Check, NetworkTask, Tools
+from .task import Call, Check, NetworkTask, Tools, prepared
 from .urls import checked_url
 
 logger = logging.getLogger("imagecache")
@@ -120,6 +120,8 @@ class ImageDownloader:
         on_start: Callable[[], None] | None = None,
         total: float | EllipsisType | None = ...,
         max_retry_after: float | None = None,
+        retry: bool = True,
+        decode_body: bool = True,
         check: Check | None = None,
     ) -> Download:
         """The answer to one request, read whole.
@@ -129,7 +131,8 @@ class ImageDownloader:
         ``any_status`` judges no status. ``priority`` may be a :class:`PriorityTicket` that changes while waiting.
         ``on_start`` is called when the first connection slot is granted, from which ``total`` counts (seconds, None
         for no limit, absent for the options'). ``max_retry_after`` is in seconds, too (``inf``: whatever fits the
-        total). ``check`` looks at the whole body, sync or async; what it raises is the download's error.
+        total). ``retry=False`` is one try, whatever the strategy says; ``decode_body=False`` leaves a content coding
+        as it came. ``check`` looks at the whole body, sync or async; what it raises is the download's error.
 
         Raises RequestError, NetworkError and ResponseError with all their kinds, and ManagerClosedError if the
         downloader is closed.
@@ -144,6 +147,8 @@ class ImageDownloader:
             strip_conditions=strip_conditions,
             follow_redirects=follow_redirects,
             any_status=any_status,
+            retry=retry,
+            decode_body=decode_body,
             progress=safely(progress),
             on_start=on_start,
             check=check,
@@ -156,6 +161,15 @@ class ImageDownloader:
             self._running.discard(task)
             if self._all_ended is not None and not self._running:
                 self._all_ended.set()
+
+    async def as_sent(self, request: DownloadRequest) -> DownloadRequest:
+        """The request that a download of this one would begin with: defaults filled in, the modifiers run."""
+        return await prepared(request, self._tools.default_headers, [m for (m,) in self._modifiers])
+
+    @property
+    def has_modifiers(self) -> bool:
+        """Whether what is sent may be other than what was asked for."""
+        return bool(self._modifiers)
 
     async def _run(self, task: NetworkTask, url: str) -> Download:
         """Run the task, and tell the delegates of its end exactly once."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -74,6 +74,8 @@ class Call:
     strip_conditions: bool = False
     follow_redirects: bool = True
     any_status: bool = False
+    retry: bool = True
+    decode_body: bool = True
     progress: ProgressCallback | None = None
     on_start: Callable[[], None] | None = None
     check: Check | None = None
@@ -154,34 +156,12 @@ class NetworkTask:
             self._leave_slot()
 
     async def _prepare(self) -> DownloadRequest:
-        """The request to send: userinfo made a field, defaults filled in, then the modifiers in their order."""
-        asked = self._asked
-        headers = self._tools.default_headers
-        if asked.headers:
-            headers = headers.updated(asked.headers.pairs)
-        request = _without_userinfo(DownloadRequest(asked.url, headers, asked.method))
-        for modifier in self._modifiers:
-            request = await self._modify(modifier, request)
-        if request.url != asked.url:
-            check_url(request.url)
-            request = _without_userinfo(request)
+        """The request to send, checked."""
+        request = await prepared(self._asked, self._tools.default_headers, self._modifiers)
         if self._call.strip_conditions:
             request = DownloadRequest(request.url, without_conditions(request.headers), request.method)
         target_of(request.url)
         return request
-
-    async def _modify(self, modifier: RequestModifier, request: DownloadRequest) -> DownloadRequest:
-        try:
-            modified = await call_in_empty_context(modifier, request)
-        except Exception as error:
-            raise RequestModifierError(f"a request modifier raised {type(error).__name__}") from error
-        if modified is None:
-            raise RequestModifierError("a request modifier refused the request by returning None")
-        if not isinstance(modified, DownloadRequest):
-            raise RequestModifierError(
-                f"a request modifier returned {type(modified).__name__}; it returns a DownloadRequest or None"
-            )
-        return modified
 
     async def _take_slot(self, request: DownloadRequest) -> None:
         host = target_of(request.url).host
@@ -284,11 +264,12 @@ class NetworkTask:
         if delegates.listens("did_receive_response") and False in await delegates.ask("did_receive_response", info):
             raise ResponseRefusedError(f"a delegate refused the response ({status})")
         body, data_replaced = b"", False
-        if status in BODILESS:
+        if status in BODILESS or request.method == "HEAD":
             response.release()
         else:
             body = await self._read(response, headers)
-            headers = decoded_headers(headers)
+            if call.decode_body:
+                headers = decoded_headers(headers)
             if delegates.listens("did_download_data"):
                 replaced = await delegates.replace_data(body, self._asked.url)
                 if replaced is None:
@@ -336,6 +317,7 @@ class NetworkTask:
                 watch=self.watch,
                 count=self._count,
                 progress=self._call.progress,
+                decode=self._call.decode_body,
             )
         except ImageCacheError:
             raise
@@ -362,7 +344,7 @@ class NetworkTask:
         """Seconds until the next try, None if this error is the last."""
         tools, watch = self._tools, self.watch
         retry_after = error.retry_after if isinstance(error, BadStatusError) else None
-        if isinstance(error, ManagerClosedError):
+        if isinstance(error, ManagerClosedError) or not self._call.retry:
             return None
         if retry_after is not None and retry_after > self._call.max_retry_after:
             return None
@@ -382,6 +364,32 @@ class NetworkTask:
         self._metrics.bytes_received = self._count.received
         self._metrics.total = self._tools.clock.monotonic() - self._began
         return self._metrics
+
+
+async def prepared(asked: DownloadRequest, defaults: Headers, modifiers: Sequence[RequestModifier]) -> DownloadRequest:
+    """The request as it will be sent: userinfo made a field, defaults filled in, then the modifiers in their order."""
+    headers = defaults.updated(asked.headers.pairs) if asked.headers else defaults
+    request = _without_userinfo(DownloadRequest(asked.url, headers, asked.method))
+    for modifier in modifiers:
+        request = await _modified(modifier, request)
+    if request.url != asked.url:
+        check_url(request.url)
+        request = _without_userinfo(request)
+    return request
+
+
+async def _modified(modifier: RequestModifier, request: DownloadRequest) -> DownloadRequest:
+    try:
+        modified = await call_in_empty_context(modifier, request)
+    except Exception as error:
+        raise RequestModifierError(f"a request modifier raised {type(error).__name__}") from error
+    if modified is None:
+        raise RequestModifierError("a request modifier refused the request by returning None")
+    if not isinstance(modified, DownloadRequest):
+        raise RequestModifierError(
+            f"a request modifier returned {type(modified).__name__}; it returns a DownloadRequest or None"
+        )
+    return modified
 
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)

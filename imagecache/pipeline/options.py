@@ -41,7 +41,7 @@ def request_for(
         policy=_policy(options, policy),
         processors=_processors(options.get("processors", ())),
         mode=_mode(options.get("mode", "auto")),
-        headers=_headers(options.get("headers")),
+        headers=check_headers(options.get("headers")),
         partition=_partition(options.get("partition", "")),
         timeout=check_timeout(options["timeout"]) if "timeout" in options else timeout,
         priority=Priority(options.get("priority", Priority.NORMAL)),
@@ -93,7 +93,8 @@ def _mode(mode: ImageMode) -> ImageMode:
     return mode
 
 
-def _headers(headers: Mapping[str, str] | None) -> Headers:
+def check_headers(headers: Mapping[str, str] | None) -> Headers:
+    """Request header fields as a value. TypeError for what are no texts, ValueError for line breaks in them."""
     if headers is None:
         return Headers()
     if not isinstance(headers, Mapping):
@@ -104,6 +105,13 @@ def _headers(headers: Mapping[str, str] | None) -> Headers:
         if any(character in name + value for character in "\r\n\0"):
             raise ValueError(f"the header {name!r} holds a line break or NUL")
     return Headers(headers)
+
+
+def check_partition(partition: str | Callable[[], str]) -> str | Callable[[], str]:
+    """A partition as it is; TypeError for what is neither a text nor callable."""
+    if not isinstance(partition, str) and not callable(partition):
+        raise TypeError(f"a partition is a text, or a function that gives one, not {partition!r}")
+    return partition
 
 
 def _partition(partition: str | Callable[[], str]) -> str:

@@ -4,20 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
-from dataclasses import replace
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from ..entry import Protection
 from ..errors import ImageCacheError, ManagerClosedError, StorageError
 from ..keys import display_url
-from ..request import ImageRequest
+from ..request import FetchOptions, ImageRequest, Priority
 from ..result import PrefetchOutcome, PrefetchReport, PrefetchStatus, ServedFrom
 from ..storage.stored import StoreStatus
 from .flight import Caller
 from .load import Loaded, Loader
+from .options import check_headers, check_partition, check_timeout
 from .parts import Parts
 
 Urls = Iterable[str] | AsyncIterable[str]
+
+DEFAULT_CONCURRENCY = 16
+DEFAULT_TIMEOUT = 600.0
+"""A prefetch has time: seconds in all for one URL."""
+
+
+class PrefetchOptions(TypedDict, total=False):
+    """The keyword options of ``prefetch``.
+
+    ================= ==========================================================================
+    ``concurrency``   how many URLs are under way at one time, 16 where absent
+    ``force_refresh`` True: ask the server about what is stored, too
+    ``headers``       request header fields of every URL
+    ``partition``     whose copies these are: a text, or a callable evaluated at each URL's turn
+    ``timeout``       seconds in all for each URL, 600 where absent; None: no limit
+    ================= ==========================================================================
+    """
+
+    concurrency: int
+    force_refresh: bool
+    headers: Mapping[str, str]
+    partition: str | Callable[[], str]
+    timeout: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """What a prefetch works with: a manager's parts, and its ways to make a request and its caller of options."""
+
+    parts: Parts
+    loader: Loader
+    request: Callable[[str, FetchOptions], ImageRequest]
+    caller: Callable[[ImageRequest], Caller]
 
 
 class ImagePrefetcher:
@@ -27,27 +62,13 @@ class ImagePrefetcher:
     or leaving the loop, stops everything; ``report`` then holds what was done. It runs once.
     """
 
-    def __init__(
-        self,
-        urls: Urls,
-        parts: Parts,
-        loader: Loader,
-        start: Callable[[str], Awaitable[tuple[ImageRequest, Caller]]],
-        *,
-        concurrency: int,
-    ) -> None:
+    def __init__(self, urls: Urls, crew: Callable[[], Awaitable[Crew]], options: PrefetchOptions) -> None:
         if isinstance(urls, str | bytes) or not isinstance(urls, Iterable | AsyncIterable):
             raise TypeError(f"prefetch takes URLs, an iterable or async iterable of them, not {urls!r}")
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int):
-            raise TypeError(f"concurrency is a whole number, not {concurrency!r}")
-        if concurrency < 1:
-            raise ValueError(f"concurrency is at least 1, not {concurrency}")
+        self._concurrency, self._options = _checked(options)
         self.report = PrefetchReport()
         self._urls = urls
-        self._parts = parts
-        self._loader = loader
-        self._start = start
-        self._concurrency = concurrency
+        self._find_crew = crew
         self._protection = Protection()
         self._has_started = False
         self._is_stopping = False
@@ -68,7 +89,8 @@ class ImagePrefetcher:
         if self._has_started:
             raise RuntimeError("a prefetch runs once; call prefetch() again")
         self._has_started = True
-        monotonic = self._parts.clock.monotonic
+        crew = await self._find_crew()
+        monotonic = crew.parts.clock.monotonic
         started = monotonic()
         source = _each(self._urls)
         turn = asyncio.Lock()
@@ -77,7 +99,7 @@ class ImagePrefetcher:
         async def work() -> None:
             try:
                 while not self._is_stopping and (url := await self._next(source, turn)) is not None:
-                    outcome = await self._fetch_one(url)
+                    outcome = await self._fetch_one(crew, url)
                     # Into the report at once: whoever is stopped here must still be told what was done.
                     self.report.outcomes.append(outcome)
                     done.put_nowait(outcome)
@@ -111,19 +133,20 @@ class ImagePrefetcher:
         for worker in self._idle:
             worker.cancel()
 
-    async def _fetch_one(self, url: str) -> PrefetchOutcome:
+    async def _fetch_one(self, crew: Crew, url: str) -> PrefetchOutcome:
         shown = display_url(url) if isinstance(url, str) else repr(url)
         try:
-            request, caller = await self._start(url)
+            request = crew.request(url, self._options)
+            caller = crew.caller(request)
             # A prefetch has time: whatever the server asks to wait fits, if it fits the timeout.
             patience = math.inf if request.timeout is None else request.timeout
             request = replace(request, protection=self._protection, max_retry_after=patience)
-            loaded = await self._loader.load(request, caller, wants_body=False)
+            loaded = await crew.loader.load(request, caller, wants_body=False)
             outcome = await self._outcome(shown, loaded, has_joined=caller.has_joined_others)
         except ManagerClosedError:
             raise
         except ImageCacheError as error:
-            self._parts.counters.failures += 1
+            crew.parts.counters.failures += 1
             return PrefetchOutcome(shown, PrefetchStatus.FAILED, error=error)
         if outcome.reason == StoreStatus.NO_ROOM.value:
             self._stop_at_limit()
@@ -167,3 +190,23 @@ async def _each(urls: Urls) -> AsyncIterator[str]:
     else:
         for url in urls:
             yield url
+
+
+def _checked(options: PrefetchOptions) -> tuple[int, FetchOptions]:
+    """The concurrency, and the options of each fetch. Raises ValueError or TypeError for what makes no sense."""
+    if unknown := options.keys() - PrefetchOptions.__annotations__.keys():
+        known = ", ".join(sorted(PrefetchOptions.__annotations__))
+        raise TypeError(f"prefetch has no option {', '.join(sorted(unknown))}; there are {known}")
+    concurrency = options.get("concurrency", DEFAULT_CONCURRENCY)
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int):
+        raise TypeError(f"concurrency is a whole number, not {concurrency!r}")
+    if concurrency < 1:
+        raise ValueError(f"concurrency is at least 1, not {concurrency}")
+    each = FetchOptions(
+        force_refresh=options.get("force_refresh", False),
+        headers=check_headers(options.get("headers")),
+        partition=check_partition(options.get("partition", "")),
+        timeout=check_timeout(options.get("timeout", DEFAULT_TIMEOUT)),
+        priority=Priority.LOW,
+    )
+    return concurrency, each

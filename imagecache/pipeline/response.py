@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 from ..entry import Entry, RowKey
 from ..errors import ImageCacheError, NotInCacheError
@@ -18,7 +19,7 @@ from ..http.validators import etag_of, is_conditional, merged_headers, not_modif
 from ..keys import display_url, is_scoped, scope_for
 from ..network.download import Download
 from ..network.priority import PriorityTicket
-from ..request import CachePolicy, DownloadRequest, ImageRequest
+from ..request import CachePolicy, DownloadRequest, FetchOptions, ImageRequest, ResponseOptions
 from ..result import CachedResponse, ServedFrom
 from .flight import Caller, Flight
 from .parts import Parts
@@ -27,15 +28,39 @@ logger = logging.getLogger("imagecache")
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class Question:
+    """One call of ``fetch_response``, checked."""
+
     request: ImageRequest
-    method: str
-    scope: str
+    method: Literal["GET", "HEAD"]
     follow_redirects: bool
+    retry: bool
+    scope: str = ""
 
     def row(self, vary: str) -> RowKey:
         """Where the answer is stored."""
         return RowKey(self.request.key_hash, self.scope, vary, namespace="response")
+
+
+def question_for(
+    url: str, options: ResponseOptions, request_for: Callable[[str, FetchOptions], ImageRequest]
+) -> Question:
+    """The question that a call means. Raises as :func:`.options.request_for` does."""
+    if unknown := options.keys() - ResponseOptions.__annotations__.keys():
+        known = ", ".join(sorted(ResponseOptions.__annotations__))
+        raise TypeError(f"fetch_response has no option {', '.join(sorted(unknown))}; there are {known}")
+    method = options.get("method", "GET")
+    if method not in ("GET", "HEAD"):
+        raise ValueError(f"fetch_response sends GET or HEAD, not {method!r}")
+    fetch = FetchOptions(
+        policy=options.get("policy", CachePolicy.PROTOCOL),
+        headers=options.get("headers") or {},
+        partition=options.get("partition", ""),
+    )
+    if "timeout" in options:
+        fetch["timeout"] = options["timeout"]
+    request = request_for(url, fetch)
+    return Question(request, method, options.get("follow_redirects", False), options.get("retry", False))
 
 
 class ResponseStage:
@@ -44,16 +69,16 @@ class ResponseStage:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def fetch(
-        self, request: ImageRequest, caller: Caller, *, method: str, follow_redirects: bool
-    ) -> CachedResponse:
+    async def fetch(self, question: Question, caller: Caller) -> CachedResponse:
         """The answer, from the cache where the policy allows it. HEAD and requests with conditions pass through."""
+        request = question.request
         scope = await self._scope(request)
-        if follow_redirects:
+        if question.follow_redirects:
             # What stands at the end of redirects is not the answer of the URL itself.
             scope += "+redirects"
-        question = _Question(request, method, scope, follow_redirects)
-        key = ("response", method, request.url, request.partition, request.headers, request.policy, follow_redirects)
+        question = replace(question, scope=scope)
+        way = (question.method, question.follow_redirects, question.retry)
+        key = ("response", *way, request.url, request.partition, request.headers, request.policy)
         return await self._parts.flights.join(key, partial(self._answer, question), caller)
 
     async def _scope(self, request: ImageRequest) -> str:
@@ -61,7 +86,7 @@ class ResponseStage:
             return ""
         return scope_for(request.url, request.headers, request.partition, await self._parts.cache.disk.secret())
 
-    async def _answer(self, question: _Question, flight: Flight[CachedResponse]) -> CachedResponse:
+    async def _answer(self, question: Question, flight: Flight[CachedResponse]) -> CachedResponse:
         parts, request = self._parts, question.request
         if question.method != "GET" or is_conditional(request.headers) or "range" in request.headers:
             # The caller's own condition or range is answered by the origin, and its answer is not the whole one.
@@ -94,7 +119,7 @@ class ResponseStage:
                 return await self._received(question, entry, download)
         raise NotInCacheError("what was stored has gone", url=display_url(request.url))
 
-    async def _refresh(self, question: _Question) -> None:
+    async def _refresh(self, question: Question) -> None:
         behind = replace(question, request=replace(question.request, policy=CachePolicy.REVALIDATE))
         url = display_url(question.request.url)
         caller = Caller(self._parts.clock, timeout=question.request.timeout, url=url)
@@ -106,7 +131,7 @@ class ResponseStage:
 
     async def _download(
         self,
-        question: _Question,
+        question: Question,
         fields: Mapping[str, str],
         flight: Flight[CachedResponse],
         *,
@@ -121,6 +146,8 @@ class ResponseStage:
             strip_conditions=strip_conditions,
             follow_redirects=question.follow_redirects,
             any_status=True,
+            retry=question.retry,
+            decode_body=False,
             priority=ticket,
             on_start=flight.network_started,
             total=None,
@@ -142,7 +169,7 @@ class ResponseStage:
         self._parts.cache.disk.refresh(renewed)
         return self._from_cache(renewed, body, now, revalidated=True)
 
-    async def _received(self, question: _Question, previous: Entry | None, download: Download) -> CachedResponse:
+    async def _received(self, question: Question, previous: Entry | None, download: Download) -> CachedResponse:
         parts, request = self._parts, question.request
         checksum = await parts.workers.run(_checksum, download.body)
         now = parts.clock.time()
