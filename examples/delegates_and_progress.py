@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from imagecache import DownloadRequest, ImageCacheError, ImageManager
-from imagecache.delegate import ImageDownloaderDelegate
-from imagecache.protocols import ResponseInfo
+from imagecache import DownloadRequest, ImageCacheError, ImageDownloaderDelegate, ImageManager, ResponseInfo
 
 LARGEST = 20_000_000
 
@@ -70,4 +68,6 @@ async def main(urls: Sequence[str], directory: Path | None = None) -> tuple[Down
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     asyncio.run(main(sys.argv[1:]))

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from imagecache import Downsample, ImageManager, ImageResult
+from imagecache import Downsample, ImageManager, ImageResult, PrefetchStatus
 from imagecache.testing import ImageServer, picture_set
 from imagecache.units import format_size
 
@@ -82,7 +82,7 @@ class Demo:
             task = progress.add_task("", total=len(self.urls))
             async for _ in (job := self.images.prefetch(self.urls, concurrency=AT_ONCE)):
                 progress.advance(task)
-        return Counter({"network": len(job.report)})
+        return Counter("network" if o.status is PrefetchStatus.STORED else o.status.value for o in job.report)
 
     async def fetch_all(self, urls: Iterable[str], *, force_refresh: bool = False) -> Counter[str]:
         """Fetch all at the same time; returns how many came from where."""

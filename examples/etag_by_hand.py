@@ -17,9 +17,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from imagecache import DownloadRequest, ImageManager, ImageResult, hash_for_key
-from imagecache.delegate import ImageCacheDelegate, ImageDownloaderDelegate
-from imagecache.protocols import ResponseInfo
+from imagecache import (
+    DownloadRequest,
+    ImageCacheDelegate,
+    ImageDownloaderDelegate,
+    ImageManager,
+    ImageResult,
+    ResponseInfo,
+    hash_for_key,
+)
 
 
 class ETagKeeper(ImageDownloaderDelegate, ImageCacheDelegate):
@@ -66,4 +72,6 @@ async def main(url: str, directory: Path | None = None) -> tuple[ImageResult, Im
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     asyncio.run(main(sys.argv[1]))

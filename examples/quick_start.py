@@ -32,4 +32,6 @@ async def main(url: str, directory: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     asyncio.run(main(sys.argv[1]))

@@ -12,8 +12,15 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
-from imagecache import Downsample, ImageManager
-from imagecache.errors import AddressRefusedError, ImageCacheError, ImageError, RequestError, TimedOutError
+from imagecache import (
+    AddressRefusedError,
+    Downsample,
+    ImageCacheError,
+    ImageError,
+    ImageManager,
+    RequestError,
+    TimedOutError,
+)
 
 IMAGES = web.AppKey("images", ImageManager)
 LARGEST = 1024
@@ -48,6 +55,9 @@ async def thumbnail(request: web.Request) -> web.Response:
         data = await request.app[IMAGES].fetch_data(
             request.query.get("url", ""), processors=[shrink], format="WEBP", quality=80
         )
+    except AddressRefusedError:
+        # What a name of this network resolves to is no visitor's business.
+        raise web.HTTPForbidden(text="only public addresses are visited") from None
     except ImageCacheError as error:
         return web.Response(status=status_of(error), text=error.message)
     return web.Response(body=data, content_type="image/webp", headers={"Cache-Control": "public, max-age=3600"})
@@ -56,8 +66,6 @@ async def thumbnail(request: web.Request) -> web.Response:
 def status_of(error: ImageCacheError) -> int:
     """What to tell the visitor: his own mistake, a bad image, or a server that did not deliver."""
     match error:
-        case AddressRefusedError():
-            return 403
         case RequestError():
             return 400
         case ImageError():

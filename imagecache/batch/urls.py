@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import errno
 import io
+import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator
@@ -92,6 +94,8 @@ def _urls_of(lines: list[str]) -> list[str]:
 def _stdin() -> io.FileIO:
     # Unbuffered, and not sys.stdin: a daemon thread that waits inside a buffered reader holds its lock,
     # and the interpreter aborts at exit when it wants that lock.
+    if sys.stdin is None:  # closed by whoever started the program
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
 
 

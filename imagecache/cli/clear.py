@@ -7,12 +7,14 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
+from ..storage.stored import DiskState
 from .console import complain, say
 from .exit_code import ExitCode
 from .options import add_cache_options, make_manager
 
 if TYPE_CHECKING:
     from ..manager import ImageManager
+    from ..storage.cache import CacheStats
     from .options import Commands
 
 
@@ -30,18 +32,22 @@ def run(args: argparse.Namespace) -> ExitCode:
     """Ask where a person can answer, then clear."""
     if not args.yes and not _confirmed():
         return ExitCode.USAGE
-    asyncio.run(_clear(make_manager(args)))
+    stats = asyncio.run(_clear(make_manager(args)))
+    if stats.disk_state is DiskState.UNAVAILABLE:
+        complain(f"nothing is cleared, the disk tier is {stats.disk_state.value}: {stats.last_fault}")
+        return ExitCode.INCOMPLETE
     say("cleared")
     return ExitCode.OK
 
 
 def _confirmed() -> bool:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         complain("clear asks before it removes anything, and nobody is here to answer; say --yes")
         return False
     return input("Remove everything that is stored? [y/N] ").strip().lower() in {"y", "yes"}
 
 
-async def _clear(images: ImageManager) -> None:
+async def _clear(images: ImageManager) -> CacheStats:
     async with images:
         await images.cache.clear()
+        return await images.cache.stats()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..units import format_size
 from .console import note, say
 from .exit_code import ExitCode
-from .options import add_cache_options, add_network_options, fetch_arguments, make_manager
+from .options import UsageError, add_cache_options, add_network_options, fetch_arguments, make_manager
 
 if TYPE_CHECKING:
     from ..manager import ImageManager
@@ -37,15 +38,30 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> ExitCode:
     """Fetch, write, and say where the image came from."""
+    target = None if args.output == "-" else _target(args.output)
     images = make_manager(args)
-    if args.output == "-":
+    if target is None:
         data = asyncio.run(_get_data(images, args))
         sys.stdout.buffer.write(data)
         note(f"{format_size(len(data))} {_origin(images.counters)}")
+    elif target.exists() and not target.is_file():
+        # A device or a pipe is written to: whoever may move a file over /dev/null must not do so.
+        data = asyncio.run(_get_data(images, args))
+        with target.open("wb") as device:
+            device.write(data)
+        note(f"{target}: {format_size(len(data))} {_origin(images.counters)}")
     else:
-        path = asyncio.run(_get_file(images, args))
-        say(f"{path}: {format_size(path.stat().st_size)} {_origin(images.counters)}")
+        # The file that a link names is replaced, not the link.
+        path = asyncio.run(_get_file(images, args, target.resolve()))
+        say(f"{target}: {format_size(path.stat().st_size)} {_origin(images.counters)}")
     return ExitCode.OK
+
+
+def _target(output: str) -> Path:
+    path = Path(output)
+    if not path.name or output.endswith(("/", os.sep)) or path.is_dir():
+        raise UsageError(f"--output names a file to write, and {output!r} is none")
+    return path
 
 
 async def _get_data(images: ImageManager, args: argparse.Namespace) -> bytes:
@@ -53,9 +69,9 @@ async def _get_data(images: ImageManager, args: argparse.Namespace) -> bytes:
         return await images.fetch_data(args.url, **fetch_arguments(args))
 
 
-async def _get_file(images: ImageManager, args: argparse.Namespace) -> Path:
+async def _get_file(images: ImageManager, args: argparse.Namespace, target: Path) -> Path:
     async with images:
-        return await images.fetch_file(args.url, to=args.output, **fetch_arguments(args))
+        return await images.fetch_file(args.url, to=target, **fetch_arguments(args))
 
 
 def _origin(counters: Counters) -> str:

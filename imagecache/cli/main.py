@@ -30,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``imagecache`` with these arguments (default: the process's own) and return its exit code."""
+    _mend_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a URL that the console cannot show is no reason to fail
     args = make_parser().parse_args(argv)
@@ -50,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(error))
         return ExitCode.INCOMPLETE
     return code
+
+
+def _mend_closed_streams() -> None:
+    # Whoever closed them (`>&-`, a service, pythonw) wants no words; the descriptors must not go to the cache's files.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # kept to the end
 
 
 if __name__ == "__main__":

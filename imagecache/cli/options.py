@@ -62,25 +62,27 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
 def size(text: str) -> int:
     """A number of bytes, for argparse."""
     try:
-        return parse_size(int(text) if text.isdecimal() else text)
+        return parse_size(int(text) if text.isdecimal() else text, name="this")
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def seconds(text: str) -> float:
     """A time over 0, for argparse."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a time is a number of seconds over 0, not {text}")
+        raise argparse.ArgumentTypeError(f"a time is a number of seconds over 0, not {text!r}")
     return value
 
 
 def positive(text: str) -> int:
     """A whole number over 0, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"a number over 0, not {text}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number over 0, not {text!r}")
+    return int(text)
 
 
 class FetchArguments(TypedDict, total=False):

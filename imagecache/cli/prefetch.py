@@ -12,6 +12,7 @@ from ..batch.summary import miss_line, summary_lines
 from ..batch.tally import Tally
 from ..batch.urls import URLListError, count_urls, read_urls
 from ..clock import SystemClock
+from ..storage.stored import StoreStatus
 from ..units import format_size
 from .console import complain, note, say
 from .exit_code import ExitCode
@@ -68,6 +69,9 @@ def run(args: argparse.Namespace) -> ExitCode:
     if code is ExitCode.LIMIT_REACHED:
         limit = format_size(images.cache.disk.limit)
         complain(f"stopped at the disk limit of {limit}, full of what this very job stored; --disk-limit raises it")
+    elif too_large := sum(outcome.reason == StoreStatus.TOO_LARGE.value for outcome in tally.misses):
+        limit = format_size(images.cache.disk.limit)
+        complain(f"{too_large:,} would never fit within the disk limit of {limit}; --disk-limit raises it")
     if code is ExitCode.INTERRUPTED:
         complain("interrupted; what was stored stays stored")
     return code

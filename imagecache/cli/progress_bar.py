@@ -25,6 +25,8 @@ class ProgressBar:
             TimeRemainingColumn(elapsed_when_finished=True),
             console=Console(stderr=True),
         )
+        self._total = total
+        self._done = 0
         self._task = self._progress.add_task("", total=total, received="", missed="")
 
     def __enter__(self) -> Self:
@@ -34,13 +36,17 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None and self._total is None:
+            # A list from a pipe was as long as it was: the bar is full, and shows the time it took.
+            self._progress.update(self._task, total=self._done)
         self._progress.stop()
 
     def update(self, tally: Tally, outcome: PrefetchOutcome) -> None:
         """Move on; the screen follows ten times a second, whatever the number of outcomes."""
+        self._done = tally.done
         self._progress.update(
             self._task,
-            completed=tally.done,
+            completed=self._done,
             received=format_size(tally.bytes_received),
-            missed=f"{len(tally.misses)} not" if tally.misses else "",
+            missed=f"{len(tally.misses):,} missed" if tally.misses else "",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,40 @@ def test_a_target_that_cannot_be_written_is_one_line(
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "such" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["", ".", "{folder}", "{folder}/new/"])
+def test_an_output_that_names_no_file_is_wrong_usage_and_nothing_is_asked(
+    imagecache: CommandLine, server: ImageServer, tmp_path: Path, output: str
+) -> None:
+    done = imagecache("get", server.add("/a.png"), "-o", output.format(folder=tmp_path), "--allow-private")
+    assert (done.returncode, server.count()) == (2, 0)
+    assert done.stderr.startswith("imagecache: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_or_device_is_written_to_and_not_replaced_by_a_file(
+    imagecache: CommandLine, server: ImageServer, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # Open for both, a pipe waits for nobody; the picture fits into it.
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        done = imagecache("get", server.add("/a.png", picture(16, 16)), "-o", pipe, "--allow-private")
+        assert (done.returncode, pipe.is_fifo()) == (0, True)
+        assert os.read(reader, 65536) == server.body("/a.png")
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_the_file_that_a_link_names_is_replaced_and_the_link_stays(
+    imagecache: CommandLine, server: ImageServer, tmp_path: Path
+) -> None:
+    link, target = tmp_path / "link.png", tmp_path / "target.png"
+    target.write_bytes(b"before")
+    link.symlink_to(target)
+    assert imagecache("get", server.add("/a.png"), "-o", link, "--allow-private").returncode == 0
+    assert (link.is_symlink(), target.read_bytes()) == (True, server.body("/a.png"))

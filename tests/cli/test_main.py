@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -33,7 +34,9 @@ def test_version_is_the_package_s(imagecache: CommandLine) -> None:
         ["prefetch"],
         ["prefetch", "-", "--concurrency", "0"],
         ["prefetch", "-", "--disk-limit", "big"],
+        ["prefetch", "-", "--concurrency", "many"],
         ["prefetch", "-", "--timeout", "-1"],
+        ["prefetch", "-", "--timeout", "soon"],
         ["get", "http://a.example/a.png"],
     ],
     ids=" ".join,
@@ -42,6 +45,7 @@ def test_wrong_usage_is_2_and_says_how(imagecache: CommandLine, arguments: list[
     done = imagecache(*arguments)
     assert done.returncode == 2
     assert "usage: imagecache" in done.stderr
+    assert "invalid " not in done.stderr.replace("invalid choice", "")
     assert "Traceback" not in done.stderr
 
 
@@ -53,3 +57,26 @@ def test_a_reader_that_leaves_early_is_no_error(imagecache: CommandLine) -> None
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ("stats >&-", 0, ""),
+        ("stats 2>&-", 0, ""),
+        ("prefetch /no/such/list 2>&-", 2, ""),
+        ("prefetch - <&-", 2, "standard input"),
+        ("clear <&-", 2, "--yes"),
+    ],
+)
+def test_closed_standard_streams_neither_hang_nor_trip_it(
+    imagecache: CommandLine, command: str, code: int, told: str
+) -> None:
+    line = f"{shlex.join(COMMAND)} {command}"
+    done = subprocess.run(
+        ["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False, env=imagecache.environment
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert told in done.stderr

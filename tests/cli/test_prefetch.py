@@ -103,6 +103,13 @@ def test_at_the_disk_limit_it_stops_names_the_option_and_keeps_what_it_stored(
     assert stats["count"] == stored
 
 
+def test_what_could_never_fit_is_told_with_the_option(imagecache: CommandLine, server: ImageServer) -> None:
+    done = imagecache("prefetch", "-", "--allow-private", "--disk-limit", "5", stdin=server.add("/a.png"))
+    assert (done.returncode, counts(done)) == (1, {"not stored": 1})
+    assert "1 would never fit" in done.stderr
+    assert "--disk-limit" in done.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C reaches the test runner as well")
 class TestCtrlC:
     def test_it_stops_at_once_says_what_was_done_and_loses_nothing_stored(

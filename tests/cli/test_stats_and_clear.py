@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from imagecache.testing import ImageServer
 
@@ -45,3 +46,13 @@ def test_names_are_caches_of_their_own(imagecache: CommandLine, server: ImageSer
     fill(imagecache, server, 1)
     imagecache("clear", "--yes", "--name", "another")
     assert json.loads(imagecache("stats", "--json").stdout)["count"] == 1
+
+
+def test_clear_does_not_say_that_it_cleared_a_cache_that_it_could_not_open(
+    imagecache: CommandLine, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_bytes(b"")
+    done = imagecache("clear", "--yes", "--directory", blocked)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "unavailable" in done.stderr

@@ -16,17 +16,22 @@ from .conftest import COMMAND, CommandLine
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 
 
-def on_a_terminal(imagecache: CommandLine, *arguments: str | Path, term: str = "xterm") -> tuple[int, str]:
+def on_a_terminal(
+    imagecache: CommandLine, *arguments: str | Path, term: str = "xterm", stdin: str = ""
+) -> tuple[int, str]:
     """Run with standard error on a terminal; returns the exit code and what was drawn there."""
     ours, theirs = os.openpty()
     with subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=theirs,
         env={**imagecache.environment, "TERM": term, "COLUMNS": "120"},
     ) as process:
         os.close(theirs)
+        assert process.stdin is not None
+        process.stdin.write(stdin.encode())
+        process.stdin.close()
         drawn = b""
         while True:
             try:
@@ -47,6 +52,14 @@ def test_a_bar_shows_how_many_of_all_are_done(imagecache: CommandLine, server: I
     assert code == 0
     assert "━" in drawn
     assert "7/7" in drawn
+
+
+def test_a_list_of_unknown_length_ends_with_a_full_bar(imagecache: CommandLine, server: ImageServer) -> None:
+    code, drawn = on_a_terminal(
+        imagecache, "prefetch", "-", "--allow-private", stdin="\n".join(server.add(f"/{i}.png") for i in range(3))
+    )
+    assert code == 0
+    assert "3/3" in drawn
 
 
 def test_only_the_first_misses_are_shown_with_the_number_of_the_others(

@@ -122,3 +122,4 @@ class TestWebHandler:
         async with TestClient(TestServer(app)) as client:
             answer = await client.get("/thumbnail", params={"url": image_server.add("/a.png")})
             assert (answer.status, image_server.count()) == (403, 0)
+            assert "127.0.0.1" not in await answer.text()
