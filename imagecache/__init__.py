@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cache_status import CacheStatus as CacheStatus
     from .default import (
         configure as configure,
         default_manager as default_manager,
+        explain as explain,
         fetch as fetch,
         fetch_data as fetch_data,
         fetch_file as fetch_file,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         NetworkError as NetworkError,
         NotAnImageError as NotAnImageError,
         NotInCacheError as NotInCacheError,
+        PreconditionFailedError as PreconditionFailedError,
         ProcessorError as ProcessorError,
         RedirectError as RedirectError,
         RequestError as RequestError,
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     )
     from .expiration import StorageExpiration as StorageExpiration
     from .headers import Headers as Headers
+    from .http.explanation import Explanation as Explanation
     from .imaging.limits import ImageLimits as ImageLimits
     from .imaging.processors.black_white import BlackWhite as BlackWhite
     from .imaging.processors.blur import Blur as Blur
@@ -78,7 +82,7 @@ if TYPE_CHECKING:
     from .network.downloader import ImageDownloader as ImageDownloader
     from .network.retry import BackoffRetryStrategy as BackoffRetryStrategy, DelayRetryStrategy as DelayRetryStrategy
     from .network.settings import NetworkOptions as NetworkOptions, Timeouts as Timeouts
-    from .pipeline.prefetcher import ImagePrefetcher as ImagePrefetcher
+    from .pipeline.prefetcher import ImagePrefetcher as ImagePrefetcher, PrefetchOptions as PrefetchOptions
     from .protocols import (
         Animation as Animation,
         CacheSerializer as CacheSerializer,
@@ -96,6 +100,7 @@ if TYPE_CHECKING:
         FetchOptions as FetchOptions,
         ImageRequest as ImageRequest,
         Priority as Priority,
+        ResponseOptions as ResponseOptions,
     )
     from .result import (
         CachedResponse as CachedResponse,
@@ -114,8 +119,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "cache_status": ("CacheStatus",),
     "default": (
-        "configure", "default_manager", "fetch", "fetch_data", "fetch_file", "fetch_image", "fetch_response",
+        "configure", "default_manager", "explain", "fetch", "fetch_data", "fetch_file", "fetch_image", "fetch_response",
         "prefetch",
     ),
     "delegate": ("Handle", "ImageCacheDelegate", "ImageDownloaderDelegate"),
@@ -123,12 +129,13 @@ _MODULES = {
     "errors": (
         "AddressRefusedError", "BadStatusError", "BodyTooLargeError", "CacheError", "ConnectionFailedError",
         "DecodeError", "EncodeError", "ImageCacheError", "ImageError", "ImageTooLargeError", "InvalidURLError",
-        "ManagerClosedError", "NetworkError", "NotAnImageError", "NotInCacheError", "ProcessorError", "RedirectError",
-        "RequestError", "RequestModifierError", "ResponseError", "ResponseRefusedError", "StorageError",
-        "TimedOutError", "TruncatedBodyError", "WrongLoopError",
+        "ManagerClosedError", "NetworkError", "NotAnImageError", "NotInCacheError", "PreconditionFailedError",
+        "ProcessorError", "RedirectError", "RequestError", "RequestModifierError", "ResponseError",
+        "ResponseRefusedError", "StorageError", "TimedOutError", "TruncatedBodyError", "WrongLoopError",
     ),
     "expiration": ("StorageExpiration",),
     "headers": ("Headers",),
+    "http.explanation": ("Explanation",),
     "imaging.limits": ("ImageLimits",),
     "imaging.processors.black_white": ("BlackWhite",),
     "imaging.processors.blur": ("Blur",),
@@ -150,12 +157,12 @@ _MODULES = {
     "network.downloader": ("ImageDownloader",),
     "network.retry": ("BackoffRetryStrategy", "DelayRetryStrategy"),
     "network.settings": ("NetworkOptions", "Timeouts"),
-    "pipeline.prefetcher": ("ImagePrefetcher",),
+    "pipeline.prefetcher": ("ImagePrefetcher", "PrefetchOptions"),
     "protocols": (
         "Animation", "CacheSerializer", "ImageProcessor", "Redirect", "RedirectHandler", "RequestModifier",
         "ResponseInfo", "RetryContext", "RetryStrategy",
     ),
-    "request": ("CachePolicy", "DownloadRequest", "FetchOptions", "ImageRequest", "Priority"),
+    "request": ("CachePolicy", "DownloadRequest", "FetchOptions", "ImageRequest", "Priority", "ResponseOptions"),
     "result": (
         "CacheType", "CachedResponse", "ImageResult", "PrefetchOutcome", "PrefetchReport", "PrefetchStatus",
         "ServedFrom",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from .http.explanation import Explanation
     from .manager import ImageManager
     from .pipeline.prefetcher import Crew, ImagePrefetcher, PrefetchOptions, Urls
 
@@ -149,6 +150,11 @@ async def fetch_file(
 async def fetch_response(url: str, **options: Unpack[ResponseOptions]) -> CachedResponse:
     """``ImageManager.fetch_response`` of the running loop's own manager."""
     return await (await _defaults.ready()).fetch_response(url, **options)
+
+
+async def explain(url: str, **options: Unpack[FetchOptions]) -> Explanation:
+    """``ImageManager.explain`` of the running loop's own manager."""
+    return await (await _defaults.ready()).explain(url, **options)
 
 
 def prefetch(urls: Urls, **options: Unpack[PrefetchOptions]) -> ImagePrefetcher:

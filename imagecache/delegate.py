@@ -176,7 +176,11 @@ class Delegates:
         A delegate may be waiting for whoever drains: closing the manager from a callback is an odd thing to do, and no
         reason to hang.
         """
-        while others := self._tasks - {asyncio.current_task()}:
+        for _ in range(2):
+            others = self._tasks - {asyncio.current_task()}
+            if not others:
+                return
+            # The second round is for what they do about being cancelled; one that refuses even that is left behind.
             _, late = await asyncio.wait(others, timeout=patience)
             for task in late:
                 task.cancel()

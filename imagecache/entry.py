@@ -7,8 +7,10 @@ from typing import Literal
 
 from .headers import Headers
 
-Namespace = Literal["image", "response"]
-"""Answers of ``fetch_response`` are rows of their own, so that an image call never meets an HTML page."""
+Namespace = Literal["image", "response", "partial", "negative"]
+"""Answers of ``fetch_response`` are rows of their own, so that an image call never meets an HTML page, and parts of
+them are never mistaken for whole ones; and so are the heads of a 404 or 410 to an image call, so that they never take
+the place of an image that was good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class RowKey:
     processor: str = ""
     namespace: Namespace = "image"
 
+    @property
+    def is_original_image(self) -> bool:
+        """Whether these are the bytes of an image as they came: what decoded images are made of."""
+        return self.namespace == "image" and not self.processor
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -35,7 +42,9 @@ class Entry:
     ``headers``, ``request_time`` and ``response_time`` when it is asked for, and never stored.
     ``checksum`` is the SHA-256 hex of the stored bytes; ``source_checksum`` that of the original body
     that a variant was made from (of an original: its own). ``lifetime`` is what an access extends
-    ``stored_until`` by: seconds, ``inf`` for never, None where the date is fixed.
+    ``stored_until`` by: seconds, ``inf`` for never, None where the date is fixed. ``vary_fields`` are the request's
+    fields that the answer's Vary nominates, as they were sent; ``asked_fields`` the same as they were asked for, before
+    request modifiers changed them, and None where that made no difference.
     """
 
     row: RowKey
@@ -58,6 +67,7 @@ class Entry:
     format: str | None = None
     width: int | None = None
     height: int | None = None
+    asked_fields: tuple[tuple[str, str], ...] | None = None
 
 
 class Protection:

@@ -143,6 +143,11 @@ class BadStatusError(ResponseError):
         self.retry_after = retry_after
 
 
+class PreconditionFailedError(BadStatusError):
+    """What is there is not what the call asked for (``expected_etag``, ``unmodified_since``): a 412, the server's or
+    our own finding. What is stored stays."""
+
+
 class ResponseRefusedError(ResponseError):
     """A delegate refused the response, or rejected its bytes."""
 

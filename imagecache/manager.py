@@ -19,6 +19,7 @@ from .entry import Entry
 from .errors import ImageCacheError, NotInCacheError
 from .expiration import SECONDS_PER_DAY, ExpirationLike, as_expiration
 from .headers import Headers
+from .http.explanation import Explanation
 from .imaging.animation import open_animation
 from .imaging.encode import Encoding, check_quality
 from .imaging.limits import ImageLimits
@@ -33,14 +34,16 @@ from .pipeline.encoded import AnyEncoding, EncodeStage, LikeSource
 from .pipeline.files import check_target, write_atomically
 from .pipeline.flight import Caller, FlightTable
 from .pipeline.lifetime import Lifetime
-from .pipeline.load import Loaded, Loader
+from .pipeline.load import Loader
+from .pipeline.loaded import Loaded
 from .pipeline.machine import cache_folder, default_memory_limit
-from .pipeline.options import check_timeout, request_for
+from .pipeline.options import check_seconds, check_timeout, request_for
 from .pipeline.others import WatchOthers
 from .pipeline.parts import Parts, Rules, memory_key
 from .pipeline.pixels import Made, PixelStage
 from .pipeline.prefetcher import Crew, ImagePrefetcher, PrefetchOptions, Urls
 from .pipeline.response import ResponseStage, question_for
+from .pipeline.status import status_of
 from .pipeline.workers import Workers
 from .protocols import Animation, CacheSerializer, RedirectHandler, RequestModifier, RetryStrategy
 from .request import CachePolicy, FetchOptions, ImageRequest, ResponseOptions
@@ -70,8 +73,10 @@ class ImageManager:
     it the folder is one by ``name`` where the system keeps caches (``IMAGECACHE_DIR`` stands in for that
     place). ``disk_limit=0`` keeps nothing on disk. ``memory_limit`` is an eighth of the usable memory and
     at most 256 MiB. ``revalidate_after`` is the age at which a copy served by the default policy is revalidated
-    behind; None for never. ``etags=False`` leaves conditional requests to your own modifiers. ``key_for_url`` says
-    what identifies an image where its URL does not (signatures). ``session`` is used and left open.
+    behind; None for never. ``stale_if_error`` is how stale a copy may be, in seconds, that stands in where its server
+    fails, beyond what the server itself allows; ``inf`` for any. ``etags=False`` leaves conditional requests to your
+    own modifiers. ``key_for_url`` says what identifies an image where its URL does not (signatures). ``session`` is
+    used and left open.
     ``block_private`` refuses addresses that are not globally reachable; see also :meth:`untrusted`.
 
     Raises ValueError and TypeError for arguments that make no sense; it opens nothing before its first use.
@@ -91,6 +96,7 @@ class ImageManager:
         revalidate_after: float | None = SECONDS_PER_DAY,
         etags: bool = True,
         keep_no_store: bool = False,
+        stale_if_error: float | None = None,
         key_for_url: Callable[[str], str] = key_for_url,
         serializer: CacheSerializer | None = None,
         session: aiohttp.ClientSession | None = None,
@@ -150,6 +156,7 @@ class ImageManager:
             revalidate_after=check_timeout(revalidate_after),
             use_etags=etags,
             keep_no_store=keep_no_store,
+            stale_if_error=check_seconds(stale_if_error, "stale_if_error"),
             serializer=serializer,
             default_headers=options.default_headers,
         )
@@ -246,15 +253,13 @@ class ImageManager:
         cached = self._memory_hit(request)
         if cached is not None:
             metrics = Metrics(total=self.clock.monotonic() - started)
-            stale = self.clock.time() >= cached.fresh_until
             loaded = Loaded(
                 cached.entry,
                 None,
                 ServedFrom.MEMORY,
                 may_keep=True,
                 stamp=self._parts.currency.stamp(request.key_hash),
-                stale=stale,
-                metrics=metrics,
+                stale=self.clock.time() >= cached.fresh_until,
             )
             return self._result(request, cached, loaded, ServedFrom.MEMORY, metrics)
         made, caller = await self._make(request)
@@ -315,7 +320,11 @@ class ImageManager:
         """
         question = question_for(url, options, self._request)
         self.start()
-        return await self._responses.fetch(question, self._caller(question.request))
+        try:
+            return await self._responses.fetch(question, self._caller(question.request))
+        except ImageCacheError as error:
+            self._tell(error, question.request)
+            raise
 
     def prefetch(self, urls: Urls, **options: Unpack[PrefetchOptions]) -> ImagePrefetcher:
         """Bring many images onto the disk, checked but not decoded: ``await`` it for a report, or iterate over it.
@@ -329,6 +338,15 @@ class ImageManager:
         """What an :class:`ImagePrefetcher` works with."""
         self.start()
         return Crew(self._parts, self._loader, self._request, self._caller)
+
+    async def explain(self, url: str, **options: Unpack[FetchOptions]) -> Explanation:
+        """What is stored for a URL, its age and lifetime, and what each policy would do now. Asks no server.
+
+        The options are those of :meth:`fetch`. Print it, or read its fields.
+        """
+        request = self._request(url, options)
+        self.start()
+        return await self._loader.explain(request)
 
     # What can be added and looked at
 
@@ -431,9 +449,14 @@ class ImageManager:
         cached = self.cache.memory.get(memory_key(request))
         if cached is None:
             return None
-        if request.policy is CachePolicy.PROTOCOL and self.clock.time() >= cached.fresh_until:
+        if request.policy is CachePolicy.PROTOCOL:
+            # What its Vary nominates may be other than it was, once the modifiers have run.
+            is_unclear = self.downloader.has_modifiers and "vary" in cached.entry.headers
+            if is_unclear or self.clock.time() >= cached.fresh_until:
+                return None
+        if request.is_particular and not self._loader.may_serve(request, cached.entry):
             return None
-        if request.policy is CachePolicy.STALE_WHILE_REVALIDATE:
+        if request.policy is CachePolicy.STALE_WHILE_REVALIDATE and self._loader.asks_behind(request, cached.entry):
             self._ask_behind(request)
         self.counters.memory_hits += 1
         return cached
@@ -505,13 +528,16 @@ class ImageManager:
         source: ServedFrom,
         metrics: Metrics,
     ) -> ImageResult:
-        entry = loaded.entry
+        entry, headers, now = loaded.entry, loaded.entry.headers, self.clock.time()
+        if source is not ServedFrom.NETWORK:
+            # RFC 9111, 4: what comes from a cache tells its age.
+            headers = headers.updated({"Age": str(max(0, int(now - cached.born_at)))})
         return ImageResult(
             image=cached.hand_out(),
             url=display_url(request.url),
             final_url=entry.final_url,
             status=entry.status,
-            headers=entry.headers,
+            headers=headers,
             served_from=source,
             revalidated=loaded.revalidated,
             changed=loaded.changed,
@@ -522,6 +548,7 @@ class ImageManager:
             checksum=entry.checksum,
             redirects=loaded.redirects,
             metrics=metrics,
+            cache_status=status_of(loaded, source, ttl=cached.ttl(now), collapsed=metrics.shared),
             read_data=partial(self._read_data, loaded),
             open_animation=partial(self._open_animation, url=entry.url),
         )

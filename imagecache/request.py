@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from .expiration import ExpirationLike, StorageExpiration
@@ -90,7 +91,16 @@ class FetchOptions(TypedDict, total=False):
     ``progress``          called with (received, total) on the loop
     ``memory_expiration`` how long memory keeps this image
     ``disk_expiration``   how long the disk keeps these bytes
+    ``max_age``           seconds: no stored copy that is older (RFC 9111, 5.2.1.1)
+    ``max_stale``         seconds: a stored copy that has been stale for longer will not do (5.2.1.2); inf: any
+    ``min_fresh``         seconds: a stored copy has to stay fresh for at least as long (5.2.1.3)
+    ``stale_if_error``    seconds: how stale a copy may be that stands in where its server fails; inf: any
+    ``expected_etag``     the image with this strong entity tag, quotes included, or none; "*": any that exists
+    ``unmodified_since``  the image as long as it was not modified after this: an aware datetime or wall seconds
     ===================== ==================================================================================
+
+    ``max_age``, ``max_stale`` and ``min_fresh`` hold under every policy that may serve a stored copy, and travel to
+    the caches on the way as the request directives that they are named for.
     """
 
     policy: CachePolicy
@@ -105,6 +115,12 @@ class FetchOptions(TypedDict, total=False):
     progress: ProgressCallback
     memory_expiration: ExpirationLike
     disk_expiration: ExpirationLike
+    max_age: float
+    max_stale: float
+    min_fresh: float
+    stale_if_error: float
+    expected_etag: str
+    unmodified_since: float | datetime
 
 
 class ResponseOptions(TypedDict, total=False):
@@ -153,3 +169,23 @@ class ImageRequest:
     disk_expiration: StorageExpiration | None = None
     max_retry_after: float | None = None
     protection: Protection | None = None
+    max_age: float | None = None
+    max_stale: float | None = None
+    min_fresh: float | None = None
+    stale_if_error: float | None = None
+    expected_etag: str | None = None
+    unmodified_since: float | None = None
+
+    @property
+    def demands(self) -> tuple[object, ...]:
+        """What the call asks of the answer besides its policy: part of what makes two calls the same."""
+        return (self.max_age, self.max_stale, self.min_fresh, self.expected_etag, self.unmodified_since)
+
+    @property
+    def is_particular(self) -> bool:
+        """Whether a stored copy that the policy would serve may still not do for this call."""
+        return (
+            any(demand is not None for demand in self.demands)
+            or "cache-control" in self.headers
+            or "pragma" in self.headers
+        )

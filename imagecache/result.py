@@ -17,6 +17,8 @@ from .units import format_size
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .cache_status import CacheStatus
+
 
 class ServedFrom(enum.Enum):
     """Where the pixels or bytes of a result came from."""
@@ -40,8 +42,10 @@ class ImageResult:
 
     ``served_from`` is where the pixels came from: after a 304 that is MEMORY or DISK, with ``revalidated``.
     ``changed`` says whether the bytes are other than the ones stored before (True for a first load).
-    ``stale`` marks a copy that HTTP no longer calls fresh, served all the same. ``byte_count`` is the
-    length of the exact bytes, ``format`` is Pillow's name for what they are.
+    ``stale`` marks a copy that HTTP no longer calls fresh, served all the same. ``headers`` are the stored ones, with
+    the ``Age`` (RFC 9111, 5.1) of what did not just come from its server. ``byte_count`` is the length of the exact
+    bytes, ``format`` is Pillow's name for what they are. ``cache_status`` says in the terms of RFC 9211 what the cache
+    did; ``str()`` of it is the value of a Cache-Status field.
     """
 
     image: Image.Image
@@ -59,6 +63,7 @@ class ImageResult:
     checksum: str
     redirects: tuple[Redirect, ...] = ()
     metrics: Metrics
+    cache_status: CacheStatus
     read_data: Callable[[], Awaitable[bytes]] = field(repr=False)
     open_animation: Callable[[bytes], Awaitable[Animation]] = field(repr=False)
 
@@ -86,6 +91,7 @@ class CachedResponse:
     served_from: ServedFrom
     revalidated: bool = False
     stale: bool = False
+    cache_status: CacheStatus
 
 
 class PrefetchStatus(enum.Enum):

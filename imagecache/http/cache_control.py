@@ -49,6 +49,10 @@ class CacheControl:
             return None
         return parse_delta_seconds(self._directives[name][0]) or 0
 
+    def argument(self, name: str) -> str | None:
+        """What stands behind the directive's first "=", quotes taken off; None where nothing does."""
+        return next(iter(self._directives.get(name, ())), None)
+
     def fields(self, name: str) -> frozenset[str]:
         """The field names, in lower case, that a qualified ``no-cache="…"`` or ``private="…"`` lists.
 

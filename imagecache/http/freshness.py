@@ -8,6 +8,7 @@ from ..entry import Entry
 from ..headers import Headers
 from .cache_control import DELTA_SECONDS_LIMIT, CacheControl, parse_delta_seconds
 from .dates import parse_date
+from .directives import RequestDirectives
 
 HEURISTIC_FRACTION = 0.1
 """4.2.2: a typical fraction of the time since the last modification."""
@@ -110,6 +111,31 @@ def may_serve_while_revalidating(entry: Entry, now: float) -> bool:
     if window is None or forbids_stale(entry):
         return False
     return current_age(entry, now) < freshness_lifetime(entry).seconds + window
+
+
+def fresh_for(entry: Entry, now: float) -> float:
+    """The seconds for which the answer stays fresh; negative: for how long it has been stale."""
+    lifetime = 0.0 if needs_validation(entry) else freshness_lifetime(entry).seconds
+    return lifetime - current_age(entry, now)
+
+
+def is_immutable(entry: Entry, now: float) -> bool:
+    """Whether the server promised that the answer does not change while it is fresh, which it is (RFC 8246, 2)."""
+    return "immutable" in CacheControl(entry.headers) and is_fresh(entry, now)
+
+
+def may_serve_on_error(entry: Entry, now: float, directives: RequestDirectives, own: float | None) -> bool:
+    """Whether the answer may stand in where its server cannot be reached, or fails with a 5xx (RFC 5861, 4; 4.2.4).
+
+    The answer's or the request's stale-if-error, a max-stale, or ``own`` (a caller's limit in seconds, ``inf`` for
+    none) has to cover how stale it is; nothing does where must-revalidate or no-cache forbids stale answers.
+    """
+    if forbids_stale(entry) or directives.no_cache:
+        return False
+    staleness = max(0.0, -fresh_for(entry, now))
+    allowed = CacheControl(entry.headers).seconds("stale-if-error")
+    windows = (allowed, directives.stale_if_error, directives.max_stale, own)
+    return any(window is not None and staleness <= window for window in windows)
 
 
 def _allows_heuristics(entry: Entry, control: CacheControl) -> bool:

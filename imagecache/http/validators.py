@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from ..entry import Entry
 from ..headers import Headers
+from .cache_control import parse_delta_seconds
 from .dates import parse_date
 from .freshness import date_of
 from .storing import storable_headers
@@ -55,6 +57,38 @@ def strong_match(one: str, other: str) -> bool:
     return one == other and one.startswith('"') and _QUOTED_TAG.fullmatch(one) is not None
 
 
+def is_strong_etag(etag: str) -> bool:
+    """Whether an entity tag may be compared strongly: quoted, and not marked as weak."""
+    return etag.startswith('"') and is_usable_etag(etag)
+
+
+def weaker_etag(stored: str | None, received: str | None) -> str | None:
+    """The tag to keep after a 304: the received one, but what was stored under a weak tag never turns strong.
+
+    The server compared weakly (RFC 9110, 8.8.3.2), so that the bytes may be others than those of its strong tag.
+    """
+    if received is None or (stored is not None and stored.startswith("W/") and stored[2:] == received):
+        return stored
+    return received
+
+
+def is_strong_date(modified: float, date: float) -> bool:
+    """Whether a Last-Modified tells the bytes apart: made a second or more before the answer (RFC 9110, 8.8.2.2)."""
+    return date - modified >= 1
+
+
+def head_effect(entry: Entry, status: int, received: Headers) -> Literal["freshen", "invalidate", "none"]:
+    """What the answer to a HEAD says of a stored GET: it is still the same one, it no longer is, or nothing (4.3.5)."""
+    if status != entry.status:
+        # A resource that has gone has no stored answer that still holds, either.
+        return "invalidate" if status in (404, 410) else "none"
+    for field in ("etag", "last-modified"):
+        if field in received and received.get_all(field) != entry.headers.get_all(field):
+            return "invalidate"
+    length = parse_delta_seconds(received.get("content-length"))
+    return "freshen" if length is None or length == entry.byte_count else "invalidate"
+
+
 def condition_fields(entry: Entry) -> dict[str, str]:
     """The fields that ask whether the stored answer still holds: both validators where there are both (4.3.1)."""
     fields = {}
@@ -98,9 +132,10 @@ def not_modified_fits(entry: Entry, sent: Headers, received: Headers) -> bool:
     return since is not None and since <= (date_of(entry) if modified is None else modified)
 
 
-def merged_headers(stored: Headers, received: Headers) -> Headers:
-    """The stored fields, freshened by those of a 304 (3.2)."""
+def merged_headers(stored: Headers, received: Headers, *, received_at: float | None = None) -> Headers:
+    """The stored fields, freshened by those of a 304 (3.2) that came at ``received_at``, wall seconds."""
     # Age and Date are of one message: a 304 without them was made when it came, not when the stored one was.
     kept = stored.without("age", "date")
     # Twice, because what a no-cache="…" of the 304 lists may be stored already (5.2.2.4).
-    return storable_headers(kept.updated(storable_headers(received).without(*_NOT_FROM_A_304).pairs))
+    fresh = storable_headers(received, received_at=received_at).without(*_NOT_FROM_A_304)
+    return storable_headers(kept.updated(fresh.pairs))

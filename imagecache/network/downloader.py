@@ -118,6 +118,7 @@ class ImageDownloader:
         priority: Priority | PriorityTicket = Priority.NORMAL,
         progress: ProgressCallback | None = None,
         on_start: Callable[[], None] | None = None,
+        on_refused: Callable[[Download], None] | None = None,
         total: float | EllipsisType | None = ...,
         max_retry_after: float | None = None,
         retry: bool = True,
@@ -132,7 +133,8 @@ class ImageDownloader:
         ``on_start`` is called when the first connection slot is granted, from which ``total`` counts (seconds, None
         for no limit, absent for the options'). ``max_retry_after`` is in seconds, too (``inf``: whatever fits the
         total). ``retry=False`` is one try, whatever the strategy says; ``decode_body=False`` leaves a content coding
-        as it came. ``check`` looks at the whole body, sync or async; what it raises is the download's error.
+        as it came. ``on_refused`` is given the head of an answer whose status is no success, before that is raised.
+        ``check`` looks at the whole body, sync or async; what it raises is the download's error.
 
         Raises RequestError, NetworkError and ResponseError with all their kinds, and ManagerClosedError if the
         downloader is closed.
@@ -151,6 +153,7 @@ class ImageDownloader:
             decode_body=decode_body,
             progress=safely(progress),
             on_start=on_start,
+            on_refused=on_refused,
             check=check,
         )
         task = NetworkTask(self._open(asked.url), self._tools, [m for (m,) in self._modifiers], asked, call)

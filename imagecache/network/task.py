@@ -78,6 +78,7 @@ class Call:
     decode_body: bool = True
     progress: ProgressCallback | None = None
     on_start: Callable[[], None] | None = None
+    on_refused: Callable[[Download], None] | None = None
     check: Check | None = None
 
 
@@ -259,7 +260,12 @@ class NetworkTask:
         self.watch.rest()
         info = ResponseInfo(request.url, status, headers)
         if not call.any_status:
-            await self._judge(request, info)
+            try:
+                await self._judge(request, info)
+            except BadStatusError:
+                if call.on_refused is not None:
+                    call.on_refused(self._brought(request, status, headers, b"", redirects, first))
+                raise
         # Asking nobody costs a coroutine, and most downloads have no delegate.
         if delegates.listens("did_receive_response") and False in await delegates.ask("did_receive_response", info):
             raise ResponseRefusedError(f"a delegate refused the response ({status})")
@@ -278,6 +284,19 @@ class NetworkTask:
             if self._call.check is not None:
                 await self._check(self._call.check, body)
         self.response = info
+        return self._brought(request, status, headers, body, redirects, first, data_replaced=data_replaced)
+
+    def _brought(
+        self,
+        request: DownloadRequest,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        redirects: tuple[Redirect, ...],
+        first: DownloadRequest,
+        *,
+        data_replaced: bool = False,
+    ) -> Download:
         return Download(
             request=request,
             url=self._asked.url,

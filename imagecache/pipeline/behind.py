@@ -39,8 +39,16 @@ class RefreshBehind:
         if identity in self._running or is_paused:
             return
         self._running.add(identity)
-        # The caller's own timeout, progress and priority went with the caller.
-        behind = replace(request, policy=CachePolicy.REVALIDATE, progress=None, priority=Priority.LOW)
+        # The caller's own timeout, progress and priority went with the caller, and what it asked of stored copies.
+        behind = replace(
+            request,
+            policy=CachePolicy.REVALIDATE,
+            progress=None,
+            priority=Priority.LOW,
+            max_age=None,
+            max_stale=None,
+            min_fresh=None,
+        )
         self._parts.flights.start(self._refresh(behind, identity))
 
     async def _refresh(self, request: ImageRequest, identity: object) -> None:
@@ -48,6 +56,10 @@ class RefreshBehind:
         try:
             caller = Caller(parts.clock, url=url, priority=Priority.LOW, timeout=self._timeout)
             loaded = await self._loader.load(request, caller, wants_body=False)
+            if loaded.stale:
+                # The stored copy in place of a server that fails is no news.
+                self._pause(identity)
+                return
             if loaded.changed and not parts.cache.disk.is_available:
                 # Memory is all there is: what was just loaded would be loaded once more for the next caller.
                 made = await self._pixels.make(loaded, request, caller)
@@ -55,8 +67,11 @@ class RefreshBehind:
             parts.delegates.notify("did_refresh_image", url, loaded.changed)
         except ImageCacheError as error:
             logger.debug("revalidating %s behind failed: %s", url, error)
-            self._paused_until[identity] = parts.clock.monotonic() + PAUSE
-            while len(self._paused_until) > REMEMBERED_PAUSES:
-                self._paused_until.popitem(last=False)
+            self._pause(identity)
         finally:
             self._running.discard(identity)
+
+    def _pause(self, identity: object) -> None:
+        self._paused_until[identity] = self._parts.clock.monotonic() + PAUSE
+        while len(self._paused_until) > REMEMBERED_PAUSES:
+            self._paused_until.popitem(last=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..entry import Entry, RowKey
-from ..http.freshness import fresh_until
+from ..http.freshness import current_age, fresh_until
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,10 +20,11 @@ class CachedImage:
     """Pixels that are handed out as copy-on-write views, with the metadata of the bytes they were made from.
 
     ``entry`` is replaced when those bytes are revalidated; the pixels never change. ``key`` is where the
-    memory tier keeps it.
+    memory tier keeps it. ``fresh_until`` and ``born_at`` are wall seconds: when HTTP calls it stale, and the moment
+    that its age counts from.
     """
 
-    __slots__ = ("__weakref__", "_entry", "fresh_until", "key", "pixels")
+    __slots__ = ("__weakref__", "_entry", "born_at", "fresh_until", "key", "pixels")
 
     def __init__(self, key: Hashable, pixels: SharedImage, entry: Entry) -> None:
         self.key = key
@@ -39,11 +40,17 @@ class CachedImage:
     def entry(self, entry: Entry) -> None:
         self._entry = entry
         self.fresh_until = fresh_until(entry)
+        # Reading it out of the headers at every hit would cost more than all the rest of one.
+        self.born_at = entry.response_time - current_age(entry, entry.response_time)
 
     @property
     def checksum(self) -> str:
         """The identity of the pixels: the checksum of the body they were decoded from."""
         return self._entry.checksum
+
+    def ttl(self, now: float) -> float:
+        """The seconds for which HTTP calls it fresh yet; negative where it no longer does."""
+        return (self.fresh_until or self.born_at) - now
 
     def hand_out(self) -> Image.Image:
         """An image for a caller: its own to change, on pixels that are shared until then."""
@@ -63,7 +70,13 @@ class Stamp:
 class _Change:
     serial: int
     checksum: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
     asked_at: float
+    """Wall seconds: when its question was asked."""
+    checksum: str | None
 
 
 class Currency:
@@ -82,6 +95,8 @@ class Currency:
         self._floor = 0
         # What happened to a key for everybody (removed, changed by another process), or to one user's row.
         self._changes: OrderedDict[str | tuple[str, str], _Change] = OrderedDict()
+        # The last answers from the network, by row.
+        self._answers: OrderedDict[RowKey, _Answer] = OrderedDict()
 
     def stamp(self, key_hash: str) -> Stamp:
         """A stamp for work that starts now on what is stored under this hash."""
@@ -100,20 +115,22 @@ class Currency:
         )
 
     def is_outrun(self, entry: Entry) -> bool:
-        """Whether the answer to a later question than this entry's was stored already, with other bytes."""
-        change = self._changes.get((entry.row.key_hash, entry.row.scope))
-        if change is None or change.checksum is None or change.checksum == entry.checksum:
-            return False
-        return change.asked_at > entry.request_time
+        """Whether the answer to a later question than this entry's has come already, with other bytes or for nobody."""
+        later = self._answers.get(entry.row)
+        return later is not None and later.asked_at > entry.request_time and later.checksum != entry.checksum
 
-    def supersede(self, changed: RowKey | str, checksum: str | None, *, asked_at: float = 0.0) -> None:
-        """Bytes of this checksum are current now, None: nothing is; of a row, or of all rows of a key hash.
+    def answered(self, entry: Entry, checksum: str | None) -> None:
+        """An answer of a row came: bytes of this checksum, or (None) some that may not be kept."""
+        self._answers[entry.row] = _Answer(entry.request_time, checksum)
+        self._answers.move_to_end(entry.row)
+        if len(self._answers) > self.REMEMBERED:
+            self._answers.popitem(last=False)
 
-        ``asked_at`` is the wall time of the question that they are the answer to.
-        """
+    def supersede(self, changed: RowKey | str, checksum: str | None) -> None:
+        """Bytes of this checksum are current now, None: nothing is; of a row, or of all rows of a key hash."""
         self._serial += 1
         key = changed if isinstance(changed, str) else (changed.key_hash, changed.scope)
-        self._changes[key] = _Change(self._serial, checksum, asked_at)
+        self._changes[key] = _Change(self._serial, checksum)
         self._changes.move_to_end(key)
         if len(self._changes) > self.REMEMBERED:
             _, dropped = self._changes.popitem(last=False)
@@ -124,3 +141,4 @@ class Currency:
         self._serial += 1
         self._floor = self._serial
         self._changes.clear()
+        self._answers.clear()

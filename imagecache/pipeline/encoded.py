@@ -12,7 +12,8 @@ from ..imaging.shared import SharedImage
 from ..keys import display_url
 from ..request import ImageRequest
 from .flight import Flight, Listener
-from .load import Loaded, Loader, UnusableError
+from .load import Loader
+from .loaded import Loaded, UnusableError
 from .parts import Parts
 from .pixels import PixelStage
 from .variants import keep_variant, read_variant, variant_of

@@ -8,32 +8,44 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Hashable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..entry import Entry, RowKey
-from ..errors import ImageCacheError, NotInCacheError
-from ..headers import Headers
+from ..errors import (
+    BadStatusError,
+    ConnectionFailedError,
+    NotInCacheError,
+    PreconditionFailedError,
+    TimedOutError,
+    TruncatedBodyError,
+)
 from ..http.decision import Decision, Load, Refuse, Serve, Validate, decide
-from ..http.storing import forbids_storing, select, storable_headers, vary_digest, vary_fields
-from ..http.validators import etag_of, merged_headers, not_modified_fits
-from ..keys import display_url, is_scoped, scope_for
+from ..http.explanation import Explanation, explain
+from ..http.freshness import current_age, fresh_until, may_serve_on_error
+from ..http.storing import forbids_storing
+from ..http.validators import not_modified_fits
+from ..keys import display_url
 from ..metrics import Metrics
 from ..network.priority import PriorityTicket
-from ..protocols import Redirect, ResponseInfo
 from ..request import CachePolicy, DownloadRequest, ImageRequest
 from ..result import ServedFrom
+from .answers import Answers
 from .cached import Stamp
 from .flight import Caller, Flight, Listener
+from .loaded import Loaded, UnusableError
 from .parts import Parts
+from .stored import Found, StoredAnswers, directives_of, preconditions_of, question
 
 if TYPE_CHECKING:
     from ..imaging.header import ImageHeader
     from ..imaging.limits import ImageLimits
     from ..network.download import Download
-    from ..storage.stored import StoreResult
+
+logger = logging.getLogger("imagecache")
 
 LEASE_PAUSE = 0.05
 """Seconds between two looks whether another process has stored what it loads …"""
@@ -41,36 +53,8 @@ LEASE_LOOKS = 40
 """… and how many there are: in two seconds, a lease has ended, whoever holds it."""
 
 _MAY_WAIT = (CachePolicy.CACHE_ELSE_LOAD, CachePolicy.PROTOCOL, CachePolicy.STALE_WHILE_REVALIDATE)
-
-
-class UnusableError(ImageCacheError):
-    """Between the stages only: stored bytes are gone or do not decode. Each who waited loads anew on its own behalf."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Bytes that are the answer to a request, and how they were come by.
-
-    ``body`` is None where nobody has needed the bytes yet: :meth:`Loader.with_body` brings them.
-    ``may_keep`` is False for a no-store answer. ``stored`` tells what became of storing it.
-    """
-
-    entry: Entry
-    body: bytes | None
-    served_from: ServedFrom
-    may_keep: bool
-    stamp: Stamp
-    revalidated: bool = False
-    changed: bool = False
-    stale: bool = False
-    redirects: tuple[Redirect, ...] = ()
-    metrics: Metrics = field(default_factory=Metrics)
-    stored: asyncio.Future[StoreResult] | None = None
-
-    @property
-    def response(self) -> ResponseInfo:
-        """The head of the answer, for delegates."""
-        return ResponseInfo(self.entry.url, self.entry.status, self.entry.headers)
+_NEVER_STORED = (CachePolicy.RELOAD, CachePolicy.RELOAD_END_TO_END)
+_SERVER_FAILED = (ConnectionFailedError, TimedOutError, TruncatedBodyError, BadStatusError)
 
 
 class Loader:
@@ -78,11 +62,24 @@ class Loader:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._stored = StoredAnswers(parts)
+        self._answers = Answers(parts)
 
     async def load(self, request: ImageRequest, caller: Caller, *, wants_body: bool = True) -> Loaded:
-        """The answer to a request. ``wants_body`` is a hint: False spares a disk read where it may."""
+        """The answer to a request. ``wants_body`` is a hint: False spares a disk read where it may.
+
+        Raises PreconditionFailedError where the answer is not the one that the call expects.
+        """
         key = ("bytes", request.policy, *self._way_of(request))
-        loaded = await self._parts.flights.join(key, partial(self._load, request, wants_body), caller)
+        try:
+            loaded = await self._parts.flights.join(key, partial(self._load, request, wants_body), caller)
+        except _SERVER_FAILED as error:
+            # Each caller's own affair: how stale a copy may stand in is its option, and so may the failure be.
+            substitute = await self._instead_of(error, request, wants_body)
+            if substitute is None:
+                raise
+            loaded = substitute
+        self._check_preconditions(loaded, request)
         return self._with_longest_expiration(loaded, request)
 
     async def with_body(self, loaded: Loaded, request: ImageRequest, listener: Listener) -> Loaded:
@@ -99,76 +96,199 @@ class Loader:
         key = ("body", loaded.entry.row, loaded.entry.checksum)
         return await self._parts.flights.join(key, lambda _: self.read_stored(loaded), listener)
 
+    async def read_stored(self, loaded: Loaded) -> bytes | None:
+        """The bytes of an answer from the disk, as long as they are still the same ones."""
+        return await self._stored.read(loaded.entry)
+
     async def replace_unusable(self, error: UnusableError, request: ImageRequest, listener: Listener) -> Loaded:
         """An answer in place of one whose stored bytes are of no use: a plain GET, with every condition removed."""
-        if request.policy is CachePolicy.CACHE_ONLY:
+        if request.policy is CachePolicy.CACHE_ONLY or directives_of(request).only_if_cached:
             raise NotInCacheError(error.message, url=display_url(request.url)) from error.__cause__
-        scope = await self.scope(request)
-        return await self._ask(request, scope, None, {}, self._stamp(request), listener, is_plain=True)
+        scope = await self._stored.scope(request)
+        loaded = await self._ask(request, scope, None, Load(), self._stamp(request), listener, is_plain=True)
+        self._check_preconditions(loaded, request)
+        return loaded
+
+    async def explain(self, request: ImageRequest) -> Explanation:
+        """What is stored for the request, and what each policy would do with it now. Asks no server."""
+        found = await self._find(request, await self._stored.scope(request), wants_body=False)
+        rules = self._parts.rules
+        return explain(
+            found.entry,
+            self._parts.clock.time(),
+            directives=directives_of(request),
+            revalidate_after=rules.revalidate_after,
+            use_validators=rules.use_etags,
+        )
+
+    def decide(
+        self,
+        request: ImageRequest,
+        entry: Entry | None,
+        now: float,
+        *,
+        is_vary_miss: bool = False,
+        since: float | None = None,
+    ) -> Decision:
+        """The decision of ``http`` under this manager's rules; ``since``: an answer that came after this will do."""
+        rules, preconditions = self._parts.rules, preconditions_of(request)
+        if since is not None and entry is not None and entry.validated_at >= since and not request.is_particular:
+            return Serve()
+        decision = decide(
+            request.policy,
+            entry,
+            now,
+            directives=directives_of(request),
+            revalidate_after=rules.revalidate_after,
+            use_validators=rules.use_etags,
+            is_vary_miss=is_vary_miss,
+        )
+        if not (isinstance(decision, Serve) and entry is not None and preconditions is not None):
+            return decision
+        if request.policy is CachePolicy.CACHE_ONLY or preconditions.fails(entry) is None:
+            return decision
+        # The copy is not the one expected; its server may have that one.
+        return Load(forward="request")
+
+    def may_serve(self, request: ImageRequest, entry: Entry) -> bool:
+        """Whether an image in memory, made of this answer, will do for a call that asks for something particular."""
+        return isinstance(self.decide(request, entry, self._parts.clock.time()), Serve)
+
+    def asks_behind(self, request: ImageRequest, entry: Entry) -> bool:
+        """Whether the server is asked behind an image that is served from memory."""
+        decision = self.decide(request, entry, self._parts.clock.time())
+        return isinstance(decision, Serve) and decision.behind
 
     def _way_of(self, request: ImageRequest) -> tuple[Hashable, ...]:
         """What makes two requests the same on the wire: to whom, as whom, with what, changed by whom, how patiently."""
-        modifiers = self._parts.downloader.modifiers_version
         return (
             request.url,
             request.key_hash,
             request.partition,
             request.headers,
-            modifiers,
+            request.demands,
+            self._parts.downloader.modifiers_version,
             request.max_retry_after,
-        )
-
-    async def scope(self, request: ImageRequest) -> str:
-        """Whose copy the request may use; "" for everybody's."""
-        if not is_scoped(request.url, request.headers, request.partition):
-            return ""
-        secret = await self._parts.cache.disk.secret()
-        return scope_for(request.url, request.headers, request.partition, secret)
-
-    async def read_stored(self, loaded: Loaded) -> bytes | None:
-        """The bytes of an answer from the disk, as long as they are still the same ones."""
-        row, checksum = loaded.entry.row, loaded.entry.checksum
-        stored = await self._parts.cache.disk.load(
-            row.key_hash,
-            key=loaded.entry.key,
-            scope=row.scope,
-            choose=lambda entries: next((e for e in entries if e.row == row and e.checksum == checksum), None),
-        )
-        return stored.body if stored is not None else None
-
-    def decide(self, request: ImageRequest, entry: Entry | None, now: float) -> Decision:
-        """The decision of ``http`` under this manager's rules."""
-        rules = self._parts.rules
-        return decide(
-            request.policy, entry, now, revalidate_after=rules.revalidate_after, use_validators=rules.use_etags
         )
 
     async def _load(self, request: ImageRequest, wants_body: bool, flight: Flight[Loaded]) -> Loaded:
         parts = self._parts
         stamp = self._stamp(request)
-        scope = await self.scope(request)
-        started = parts.clock.monotonic()
-        entry, body = await self._stored(request, scope, wants_body)
-        metrics = Metrics(disk_read=parts.clock.monotonic() - started)
-        now = parts.clock.time()
-        if entry is None and request.policy in _MAY_WAIT and await self._others_load(request, scope):
+        scope = await self._stored.scope(request)
+        asked_at, started = parts.clock.time(), parts.clock.monotonic()
+        found, decision = await self._look(request, scope, wants_body)
+        read_time = parts.clock.monotonic() - started
+        may_wait = found.entry is None and isinstance(decision, Load) and request.policy in _MAY_WAIT
+        if may_wait and await self._others_load(request, scope):
             # Somebody else had the lease, and has stored it by now, unless something went wrong there.
-            entry, body = await self._stored(request, scope, wants_body)
-        match self.decide(request, entry, now):
+            found, decision = await self._look(request, scope, wants_body)
+        if request.policy is CachePolicy.PROTOCOL:
+            await self._heed_refusal(request, scope, found.entry)
+        if not isinstance(decision, Serve) and request.policy in _MAY_WAIT and not parts.currency.is_current(stamp):
+            # Others brought it while we looked: as good an answer for us as if we had joined them.
+            stamp = self._stamp(request)
+            found, decision = await self._look(request, scope, wants_body, since=asked_at)
+        match decision:
             case Refuse(reason):
-                raise NotInCacheError(f"{reason}, and CACHE_ONLY never asks the network", url=display_url(request.url))
-            case Serve(stale, behind) if entry is not None:
-                stamp.entry = entry
+                raise NotInCacheError(reason, url=display_url(request.url))
+            case Serve(stale, behind) if found.entry is not None:
+                stamp.entry = found.entry
                 parts.counters.disk_hits += 1
-                parts.cache.disk.touch(entry.row)
+                parts.cache.disk.touch(found.entry.row)
                 if behind:
                     parts.refresh_behind(request)
-                return Loaded(entry, body, ServedFrom.DISK, may_keep=True, stamp=stamp, stale=stale, metrics=metrics)
-            case Validate(fields) | Load(fields):
-                loaded = await self._ask(request, scope, entry, fields, stamp, flight)
+                metrics = Metrics(disk_read=read_time)
+                return Loaded(
+                    found.entry, found.body, ServedFrom.DISK, may_keep=True, stamp=stamp, stale=stale, metrics=metrics
+                )
+            case Validate(_, forward) | Load(_, forward):
+                loaded = await self._ask(request, scope, found.entry, decision, stamp, flight)
                 self._give_back_lease(loaded)
-                return loaded
+                return replace(loaded, forward=forward, metrics=replace(loaded.metrics, disk_read=read_time))
         raise AssertionError("nothing stored cannot be served")
+
+    async def _look(
+        self, request: ImageRequest, scope: str, wants_body: bool, *, since: float | None = None
+    ) -> tuple[Found, Decision]:
+        """What is stored, and what is to be done with it; what came from its server ``since`` then will do."""
+        found = await self._find(request, scope, wants_body, since=since)
+        now = self._parts.clock.time()
+        return found, self.decide(request, found.entry, now, is_vary_miss=found.is_vary_miss, since=since)
+
+    async def _find(self, request: ImageRequest, scope: str, wants_body: bool, *, since: float | None = None) -> Found:
+        """The stored answer that the request selects, with its bytes where they will be served."""
+        parts, held = self._parts, self._parts.held(request)
+        now = parts.clock.time()
+
+        def needs_body(entry: Entry) -> bool:
+            if not wants_body or (held is not None and held.checksum == entry.checksum):
+                return False
+            return isinstance(self.decide(request, entry, now, since=since), Serve)
+
+        found = await self._stored.find(request, scope, with_body=needs_body)
+        if found.entry is None and held is not None and not parts.cache.disk.is_available:
+            # Memory only: the pixels are all there is, and their validators are as good as stored ones.
+            return Found(held.entry)
+        return found
+
+    async def _heed_refusal(self, request: ImageRequest, scope: str, entry: Entry | None) -> None:
+        """Raise what the server answered when it was asked last, if that was a 404 or 410 that HTTP lets count yet."""
+        refusal = (await self._stored.find(request, scope, namespace="negative", with_body=lambda _: False)).entry
+        if refusal is None or (entry is not None and entry.response_time >= refusal.response_time):
+            return
+        now = self._parts.clock.time()
+        if self.decide(request, refusal, now) == Serve():
+            age, left = current_age(refusal, now), fresh_until(refusal) - now
+            raise BadStatusError(
+                f"the server answered {refusal.status} {age:.0f} s ago, which counts for {left:.0f} s more",
+                url=display_url(request.url),
+                status=refusal.status,
+                headers=refusal.headers,
+            )
+
+    async def _instead_of(
+        self, error: ConnectionFailedError | TimedOutError | TruncatedBodyError | BadStatusError,
+        request: ImageRequest, wants_body: bool,
+    ) -> Loaded | None:  # fmt: skip
+        """The stored copy in place of a server that fails, where it may be (RFC 5861, 4; RFC 9111, 4.2.4)."""
+        parts = self._parts
+        status = error.status if isinstance(error, BadStatusError) else None
+        if (status is not None and status < 500) or request.policy in _NEVER_STORED:
+            return None
+        found = await self._find(request, await self._stored.scope(request), wants_body=False)
+        if found.entry is None or found.entry.status >= 400:
+            return None
+        own = request.stale_if_error if request.stale_if_error is not None else parts.rules.stale_if_error
+        if not may_serve_on_error(found.entry, parts.clock.time(), directives_of(request), own):
+            return None
+        body = None
+        if wants_body:
+            body = await self._stored.read(found.entry)
+            held = parts.held(request)
+            if body is None and (held is None or held.checksum != found.entry.checksum):
+                return None
+        logger.debug("serving a stale copy of %s: %s", display_url(request.url), error)
+        stamp = self._stamp(request)
+        stamp.entry = found.entry
+        return Loaded(
+            found.entry,
+            body,
+            ServedFrom.DISK,
+            may_keep=True,
+            stamp=stamp,
+            stale=True,
+            forward="stale",
+            forward_status=status,
+        )
+
+    def _check_preconditions(self, loaded: Loaded, request: ImageRequest) -> None:
+        """Not every server heeds If-Match, and none is asked about a copy that is served."""
+        preconditions = preconditions_of(request)
+        if preconditions is None:
+            return
+        entry = loaded.entry
+        if reason := preconditions.fails(entry):
+            raise PreconditionFailedError(reason, url=display_url(request.url), status=412, headers=entry.headers)
 
     def _give_back_lease(self, loaded: Loaded) -> None:
         """Let others look again: at once if nothing is stored, else when it is. A failure's lease ends by itself."""
@@ -186,52 +306,25 @@ class Loader:
             if await disk.lease(row):
                 return False
             await asyncio.sleep(LEASE_PAUSE)
-            stored, _body = await self._stored(request, scope, wants_body=False)
-            if stored is not None:
+            if (await self._find(request, scope, wants_body=False)).entry is not None:
                 return True
         return False
-
-    async def _stored(self, request: ImageRequest, scope: str, wants_body: bool) -> tuple[Entry | None, bytes | None]:
-        """The stored answer that the request selects, with its bytes where they will be served."""
-        parts = self._parts
-        sent = parts.rules.default_headers.updated(request.headers)
-        held = parts.held(request)
-        now = parts.clock.time()
-
-        def needs_body(entry: Entry) -> bool:
-            if not wants_body or (held is not None and held.checksum == entry.checksum):
-                return False
-            return isinstance(self.decide(request, entry, now), Serve)
-
-        stored = await parts.cache.disk.load(
-            request.key_hash,
-            key=display_url(request.key),
-            scope=scope,
-            choose=lambda entries: select(entries, sent),
-            with_body=needs_body,
-        )
-        if stored is not None:
-            return stored.entry, stored.body
-        if held is not None and not parts.cache.disk.is_available:
-            # Memory only: the pixels are all there is, and their validators are as good as stored ones.
-            return held.entry, None
-        return None, None
 
     async def _ask(
         self,
         request: ImageRequest,
         scope: str,
         entry: Entry | None,
-        fields: Mapping[str, str],
+        decision: Validate | Load,
         stamp: Stamp,
         listener: Listener,
         *,
         is_plain: bool = False,
     ) -> Loaded:
-        headers = Headers(fields).updated(request.headers)
+        asked = question(request, decision.fields)
         basis = (entry.checksum, entry.etag) if entry is not None else None
-        key = ("network", scope, headers, basis, is_plain, *self._way_of(request))
-        work = partial(self._fetch, request, scope, entry, headers, stamp, is_plain)
+        key = ("network", scope, asked.headers, basis, is_plain, *self._way_of(request))
+        work = partial(self._fetch, request, scope, entry, asked, stamp, is_plain)
         return await self._parts.flights.join(key, work, listener)
 
     async def _fetch(
@@ -239,14 +332,14 @@ class Loader:
         request: ImageRequest,
         scope: str,
         entry: Entry | None,
-        headers: Headers,
+        asked: DownloadRequest,
         stamp: Stamp,
         is_plain: bool,
         flight: Flight[Loaded],
     ) -> Loaded:
         """One question to the server, and a second, plain one if a 304 speaks of nothing that is stored."""
         parts = self._parts
-        download = await self._download(request, headers, flight, strip_conditions=is_plain)
+        download = await self._download(request, scope, asked, flight, strip_conditions=is_plain)
         if download.status == 304:
             sent, received = download.request.headers, download.headers
             # One that forbids from now on to keep what it speaks of leaves nothing to serve it from, either.
@@ -254,140 +347,46 @@ class Loader:
                 entry is not None and not_modified_fits(entry, sent, received) and not forbids_storing(sent, received)
             )
             if entry is not None and fits:
-                return self._not_modified(request, entry, download, stamp)
-            download = await self._download(request, headers, flight, strip_conditions=True)
+                return self._answers.not_modified(request, entry, download, stamp)
+            download = await self._download(request, scope, asked, flight, strip_conditions=True)
         checksum, header = await parts.workers.run(
             _inspect, download.body, parts.rules.limits, display_url(request.url)
         )
-        return self._received(request, scope, entry, download, checksum, header)
+        return self._answers.received(request, scope, entry, download, checksum, header)
 
     async def _download(
-        self, request: ImageRequest, headers: Headers, flight: Flight[Loaded], *, strip_conditions: bool
-    ) -> Download:
-        parts = self._parts
-        parts.counters.requests += 1
-        ticket = PriorityTicket()
-        flight.follow_priority(lambda priority: setattr(ticket, "priority", priority))
-        download = await parts.downloader.download(
-            DownloadRequest(request.url, headers),
-            strip_conditions=strip_conditions,
-            priority=ticket,
-            progress=flight.progress,
-            on_start=flight.network_started,
-            total=None,
-            max_retry_after=request.max_retry_after,
-        )
-        parts.counters.bytes_received += download.bytes_received
-        return download
-
-    def _not_modified(self, request: ImageRequest, entry: Entry, download: Download, stamp: Stamp) -> Loaded:
-        """A 304: the headers are merged, freshness and storage expiration renewed; bytes and pixels stay."""
-        parts = self._parts
-        now = parts.clock.time()
-        headers = merged_headers(entry.headers, download.headers)
-        expiration = request.disk_expiration or parts.rules.disk_expiration
-        renewed = replace(
-            entry,
-            headers=headers,
-            etag=etag_of(download.headers) or entry.etag,
-            request_time=download.request_time,
-            response_time=download.response_time,
-            validated_at=now,
-            stored_until=expiration.stored_until(now),
-            lifetime=expiration.seconds,
-        )
-        parts.counters.not_modified += 1
-        stamp.entry = entry
-        stored = parts.cache.disk.refresh(renewed)
-        parts.renew_memory(renewed)
-        return Loaded(
-            renewed,
-            None,
-            ServedFrom.DISK,
-            may_keep=True,
-            stamp=stamp,
-            revalidated=True,
-            redirects=download.redirects,
-            metrics=download.metrics,
-            stored=stored,
-        )
-
-    def _received(
         self,
         request: ImageRequest,
         scope: str,
-        previous: Entry | None,
-        download: Download,
-        checksum: str,
-        header: ImageHeader,
-    ) -> Loaded:
-        """A whole body that is an image: stored, unless HTTP forbids it, and all of the old bytes dropped."""
-        parts = self._parts
-        entry = self._entry(request, scope, download, checksum, header)
-        # Servers in a cluster give other ETags to the same bytes: what is made of them stays.
-        is_unchanged = previous is not None and previous.checksum == checksum
-        may_store = download.status == 200 and not forbids_storing(download.request.headers, download.headers)
-        stored = None
-        parts.counters.downloads += 1
-        if may_store and parts.currency.is_outrun(entry):
-            # A later question was answered sooner: this answer is its caller's, and older than what is stored.
-            may_store = False
-        elif may_store:
-            parts.drop_made_of_others(entry, checksum)
-            stored = parts.cache.put(entry, download.body, protection=request.protection)
-            if is_unchanged:
-                parts.renew_memory(entry)
-        elif download.status == 200:
-            # The server has another answer now, and it may not be kept: the old one is outdated all the same.
-            parts.drop_made_of_others(entry, None)
-            if previous is not None:
-                parts.cache.disk.discard(previous)
-        stamp = self._stamp(request)
-        stamp.entry = entry
-        return Loaded(
-            entry,
-            download.body,
-            ServedFrom.NETWORK,
-            may_keep=may_store or parts.rules.keep_no_store,
-            stamp=stamp,
-            changed=not is_unchanged,
-            redirects=download.redirects,
-            metrics=download.metrics,
-            stored=stored,
-        )
-
-    def _entry(
-        self, request: ImageRequest, scope: str, download: Download, checksum: str, header: ImageHeader
-    ) -> Entry:
-        now = self._parts.clock.time()
-        expiration = request.disk_expiration or self._parts.rules.disk_expiration
-        # As selection will see the next request: before the modifiers.
-        sent = self._parts.rules.default_headers.updated(request.headers)
-        fields = vary_fields(sent, download.headers)
-        final_url = display_url(download.final_url)
-        return Entry(
-            row=RowKey(request.key_hash, scope=scope, vary=vary_digest(fields)),
-            key=display_url(request.key),
-            url=display_url(request.url),
-            # What a modifier adds to a URL is a signature more often than not, and no business of the disk.
-            final_url=final_url.partition("?")[0] if download.modified else final_url,
-            status=download.status,
-            headers=storable_headers(download.headers),
-            vary_fields=fields,
-            request_time=download.request_time,
-            response_time=download.response_time,
-            validated_at=now,
-            stored_at=now,
-            stored_until=expiration.stored_until(now),
-            lifetime=expiration.seconds,
-            checksum=checksum,
-            source_checksum=checksum,
-            byte_count=len(download.body),
-            etag=etag_of(download.headers),
-            format=header.format,
-            width=header.width,
-            height=header.height,
-        )
+        asked: DownloadRequest,
+        flight: Flight[Loaded],
+        *,
+        strip_conditions: bool,
+    ) -> Download:
+        parts, refused = self._parts, list["Download"]()
+        parts.counters.requests += 1
+        ticket = PriorityTicket()
+        flight.follow_priority(lambda priority: setattr(ticket, "priority", priority))
+        try:
+            download = await parts.downloader.download(
+                asked,
+                strip_conditions=strip_conditions,
+                priority=ticket,
+                progress=flight.progress,
+                on_start=flight.network_started,
+                on_refused=refused.append,
+                total=None,
+                max_retry_after=request.max_retry_after,
+            )
+        except BadStatusError as error:
+            if error.status == 412:
+                message = "what the server has is not what the call expects (412)"
+                raise PreconditionFailedError(message, url=error.url, status=412, headers=error.headers) from error
+            if refused:
+                self._answers.refused(request, scope, refused[-1])
+            raise
+        parts.counters.bytes_received += download.bytes_received
+        return download
 
     def _stamp(self, request: ImageRequest) -> Stamp:
         return self._parts.currency.stamp(request.key_hash)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, get_args
 
 from ..expiration import StorageExpiration, as_expiration
 from ..headers import Headers
+from ..http.validators import is_strong_etag
 from ..keys import check_url, hash_for_key
 from ..protocols import ImageProcessor
 from ..request import CachePolicy, FetchOptions, ImageMode, ImageRequest, Priority
 
 MODES = ("auto", "L", "LA", "RGB", "RGBA", None)
+_ALWAYS_LOAD = (CachePolicy.RELOAD, CachePolicy.RELOAD_END_TO_END)
+_ALWAYS_ASK = (CachePolicy.REVALIDATE, *_ALWAYS_LOAD)
 _OPTION_NAMES = frozenset(FetchOptions.__annotations__)
 
 
@@ -34,11 +39,13 @@ def request_for(
     key = options["cache_key"] if "cache_key" in options else key_for_url(text)
     if not isinstance(key, str) or not key:
         raise ValueError(f"a cache key is a text that is not empty, not {key!r}")
+    chosen = _policy(options, policy)
+    _check_demands(options, chosen)
     return ImageRequest(
         url=text,
         key=key,
         key_hash=hash_for_key(key),
-        policy=_policy(options, policy),
+        policy=chosen,
         processors=_processors(options.get("processors", ())),
         mode=_mode(options.get("mode", "auto")),
         headers=check_headers(options.get("headers")),
@@ -48,6 +55,12 @@ def request_for(
         progress=options.get("progress"),
         memory_expiration=_expiration(options, "memory_expiration"),
         disk_expiration=_expiration(options, "disk_expiration"),
+        max_age=_seconds(options, "max_age"),
+        max_stale=_seconds(options, "max_stale"),
+        min_fresh=_seconds(options, "min_fresh"),
+        stale_if_error=_seconds(options, "stale_if_error"),
+        expected_etag=_expected_etag(options.get("expected_etag")),
+        unmodified_since=_moment(options.get("unmodified_since")),
     )
 
 
@@ -60,6 +73,58 @@ def check_timeout(timeout: float | None) -> float | None:
     if not timeout > 0:
         raise ValueError(f"timeout is over 0 seconds, not {timeout!r}")
     return float(timeout)
+
+
+def check_seconds(seconds: float | None, name: str) -> float | None:
+    """A number of seconds, 0 or more, ``inf`` included; or None."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} is a number of seconds, not {seconds!r}")
+    if not seconds >= 0:
+        raise ValueError(f"{name} is 0 seconds or more, not {seconds!r}")
+    return float(seconds)
+
+
+def _seconds(options: FetchOptions, name: str) -> float | None:
+    return check_seconds(options.get(name), name)  # type: ignore[arg-type]  # the names of the caller
+
+
+def _expected_etag(etag: str | None) -> str | None:
+    if etag is None or etag == "*":
+        return etag
+    if not isinstance(etag, str):
+        raise TypeError(f"expected_etag is a text, not {etag!r}")
+    if not is_strong_etag(etag):
+        # RFC 9110, 13.1.1: If-Match compares strongly, so that a weak tag never matches.
+        raise ValueError(
+            f'expected_etag is a strong entity tag with its quotes, such as \'"abc"\', or "*", not {etag!r}'
+        )
+    return etag
+
+
+def _moment(moment: float | datetime | None) -> float | None:
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise ValueError("unmodified_since is a moment: a datetime with a time zone")
+        return moment.timestamp()
+    if moment is None:
+        return None
+    if isinstance(moment, bool) or not isinstance(moment, int | float):
+        raise TypeError(f"unmodified_since is a datetime or wall seconds, not {moment!r}")
+    if not math.isfinite(moment):
+        raise ValueError(f"unmodified_since is a moment, not {moment!r}")
+    return float(moment)
+
+
+def _check_demands(options: FetchOptions, policy: CachePolicy) -> None:
+    """Raise ValueError for what can have no meaning under the policy."""
+    if policy in _ALWAYS_ASK and (names := [n for n in ("max_age", "max_stale", "min_fresh") if n in options]):
+        raise ValueError(
+            f"{names[0]} chooses among stored copies and contradicts {policy.name}, which uses none unasked"
+        )
+    if policy in _ALWAYS_LOAD and "stale_if_error" in options:
+        raise ValueError(f"stale_if_error contradicts {policy.name}, which never serves a stored copy")
 
 
 def _policy(options: FetchOptions, default: CachePolicy) -> CachePolicy:

@@ -37,6 +37,7 @@ class Rules:
     keep_no_store: bool
     serializer: CacheSerializer | None
     default_headers: Headers
+    stale_if_error: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,10 @@ class Parts:
     counters: Counters
     rules: Rules
     refresh_behind: Callable[[ImageRequest], None]
+
+    def asked_headers(self, request: ImageRequest) -> Headers:
+        """The header fields of a request before any modifier changed them."""
+        return self.rules.default_headers.updated(request.headers)
 
     def held(self, request: ImageRequest, processors: int | None = None) -> CachedImage | None:
         """The image in memory, even if it has to be asked about before it may be used again."""
@@ -83,7 +88,8 @@ class Parts:
     def drop_made_of_others(self, entry: Entry, checksum: str | None) -> None:
         """Bytes of this checksum are the answer of a row now (None: none may be kept): what was made of others goes."""
         row = entry.row
-        self.currency.supersede(row, checksum, asked_at=entry.request_time)
+        self.currency.supersede(row, checksum)
+        self.currency.answered(entry, checksum)
 
         def is_still_good(cached: CachedImage) -> bool:
             other = cached.entry.row

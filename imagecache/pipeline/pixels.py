@@ -22,7 +22,8 @@ from ..request import ImageRequest
 from ..result import ServedFrom
 from .cached import CachedImage
 from .flight import Flight, Listener
-from .load import Loaded, Loader, UnusableError
+from .load import Loader
+from .loaded import Loaded, UnusableError
 from .parts import Parts, memory_key
 from .variants import keep_variant, read_variant, serialize, variant_of
 

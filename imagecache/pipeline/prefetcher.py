@@ -15,7 +15,8 @@ from ..request import FetchOptions, ImageRequest, Priority
 from ..result import PrefetchOutcome, PrefetchReport, PrefetchStatus, ServedFrom
 from ..storage.stored import StoreStatus
 from .flight import Caller
-from .load import Loaded, Loader
+from .load import Loader
+from .loaded import Loaded
 from .options import check_headers, check_partition, check_timeout
 from .parts import Parts
 

@@ -16,7 +16,7 @@ from ..imaging.shared import SharedImage
 from ..protocols import CacheSerializer
 from ..request import ImageRequest
 from ..storage.stored import Stored
-from .load import Loaded
+from .loaded import Loaded
 from .parts import Parts
 
 

@@ -277,7 +277,7 @@ class DiskStorage:
         """Key hash, key and ETag of every original that has one."""
         async for entry in self.entries():
             row = entry.row
-            if entry.etag is not None and not row.processor and row.namespace == "image":
+            if entry.etag is not None and row.is_original_image:
                 yield row.key_hash, entry.key, entry.etag
 
     async def remove_etags(self) -> None:
@@ -438,7 +438,7 @@ class DiskStorage:
         if store is None:
             return []
         rows = await store.readers.rows(key_hash)
-        return [row.entry for row in rows if not row.entry.row.processor and row.entry.row.namespace == "image"]
+        return [row.entry for row in rows if row.entry.row.is_original_image]
 
     async def _totals(self) -> tuple[int, int]:
         store = self._open()

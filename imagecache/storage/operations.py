@@ -135,7 +135,7 @@ class Put:
         if self._file is not None and bodies is not None and not (is_done and self._is_used):
             bodies.remove(self._file)
             self._file = None
-        return (self.key_hash, self.entry.checksum) if is_done and not self.entry.row.processor else None
+        return (self.key_hash, self.entry.checksum) if is_done and self.entry.row.is_original_image else None
 
     def apply(self, rows: Rows) -> None:
         row, entry = self.entry.row, self.entry
@@ -267,7 +267,7 @@ class Discard:
         if found is None or not self._is_gone:
             return 0
         index.delete([found.row_id])
-        if not self.entry.row.processor:
+        if self.entry.row.is_original_image:
             index.log(self.key_hash)
         return 1
 
@@ -275,7 +275,7 @@ class Discard:
         return 0
 
     def settle(self, bodies: Bodies | None, *, is_done: bool) -> Change | None:
-        return (self.key_hash, None) if self._is_gone and not self.entry.row.processor else None
+        return (self.key_hash, None) if self._is_gone and self.entry.row.is_original_image else None
 
     def apply(self, rows: Rows) -> None:
         row = rows.get(self.entry.row)
@@ -309,7 +309,7 @@ class SetETag:
 
     def apply(self, rows: Rows) -> None:
         for key, row in rows.items():
-            if not key.processor and key.namespace == "image":
+            if key.is_original_image:
                 rows[key] = replace(row, entry=replace(row.entry, etag=self.etag))
 
 

@@ -49,6 +49,7 @@ class _Metadata(NamedTuple):
     format: str | None
     width: int | None
     height: int | None
+    asked_fields: Sequence[tuple[str, str]] | None
 
 
 def encode(entry: Entry) -> str:
@@ -77,6 +78,7 @@ def encode(entry: Entry) -> str:
         entry.format,
         entry.width,
         entry.height,
+        entry.asked_fields,
     )
     return _encode(metadata)
 
@@ -99,7 +101,7 @@ def decode(metadata: str, sealed: bytes, stored_until: float, lifetime: float | 
             final_url=known.final_url,
             status=known.status,
             headers=Headers([(name, value) for name, value in known.headers]),
-            vary_fields=tuple([(name, value) for name, value in known.vary_fields]),
+            vary_fields=_fields(known.vary_fields),
             request_time=known.request_time,
             response_time=known.response_time,
             validated_at=known.validated_at,
@@ -113,9 +115,14 @@ def decode(metadata: str, sealed: bytes, stored_until: float, lifetime: float | 
             format=known.format,
             width=known.width,
             height=known.height,
+            asked_fields=None if known.asked_fields is None else _fields(known.asked_fields),
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DamagedError(f"the metadata cannot be read: {error}") from error
+
+
+def _fields(known: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple([(name, value) for name, value in known])
 
 
 def verify_body(entry: Entry, body: bytes) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 APPLICATION_ID = 0x696D6763
 """``imgc``: what tells our index from another program's database."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Another version is not touched: the next generation is begun instead (a cache may forget)."""
 
 BUSY_TIMEOUT_MS = 250
@@ -54,7 +54,7 @@ CREATE TABLE trash (file TEXT NOT NULL);
 -- One row. `writer` is who makes the transaction under way, for the log.
 CREATE TABLE totals (rows INTEGER NOT NULL, bytes INTEGER NOT NULL, writer TEXT NOT NULL, secret BLOB NOT NULL);
 
--- What other processes' memory has to follow; key_hash '*' is everything.
+-- What other processes' memory has to follow: images, as they came; key_hash '*' is everything.
 CREATE TABLE changes (seq INTEGER PRIMARY KEY, writer TEXT NOT NULL, key_hash TEXT NOT NULL, checksum TEXT);
 
 CREATE TABLE leases (
@@ -67,7 +67,7 @@ CREATE TABLE leases (
 CREATE TRIGGER entry_inserted AFTER INSERT ON entries BEGIN
     UPDATE totals SET rows = rows + 1, bytes = bytes + NEW.cost;
     INSERT INTO changes (writer, key_hash, checksum)
-        SELECT writer, NEW.key_hash, NEW.checksum FROM totals WHERE NEW.processor = '';
+        SELECT writer, NEW.key_hash, NEW.checksum FROM totals WHERE NEW.processor = '' AND NEW.namespace = 'image';
 END;
 CREATE TRIGGER body_changed AFTER UPDATE OF cost, file ON entries BEGIN
     UPDATE totals SET bytes = bytes + NEW.cost - OLD.cost;
@@ -75,7 +75,8 @@ CREATE TRIGGER body_changed AFTER UPDATE OF cost, file ON entries BEGIN
 END;
 CREATE TRIGGER original_changed AFTER UPDATE OF checksum ON entries
 WHEN NEW.processor = '' AND NEW.checksum <> OLD.checksum BEGIN
-    INSERT INTO changes (writer, key_hash, checksum) VALUES ((SELECT writer FROM totals), NEW.key_hash, NEW.checksum);
+    INSERT INTO changes (writer, key_hash, checksum)
+        SELECT writer, NEW.key_hash, NEW.checksum FROM totals WHERE NEW.namespace = 'image';
     DELETE FROM entries WHERE key_hash = NEW.key_hash AND namespace = NEW.namespace AND scope = NEW.scope
         AND vary = NEW.vary AND processor <> '';
 END;

@@ -32,7 +32,8 @@ STORED: dict[str, Entry | None] = {
 NO_CACHE = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
 REVALIDATE = Validate({"Cache-Control": "max-age=0", **ETAG})
 FRESH, STALE = Serve(), Serve(stale=True)
-NOT_THERE, TOO_OLD = Refuse("nothing is stored for it"), Refuse("what is stored for it has expired")
+NOT_THERE = Refuse("nothing is stored for it, and CACHE_ONLY never asks the network")
+TOO_OLD = Refuse("what is stored for it has expired, and CACHE_ONLY never asks the network")
 
 # One row a stored answer, one column a policy, in this order.
 POLICIES = (

@@ -71,7 +71,7 @@ VALIDATED: Fields = {"ETag": '"a"'}
         ("GET", 404, {}, False),
         ("GET", 500, {"Cache-Control": "max-age=0"}, False),
         # Not whole, not final, not GET
-        ("GET", 206, {"Cache-Control": "max-age=60"}, False),
+        ("GET", 206, {"Cache-Control": "max-age=60"}, True),
         ("GET", 304, {"Cache-Control": "max-age=60"}, False),
         ("GET", 103, {"Cache-Control": "max-age=60"}, False),
         ("HEAD", 200, {"Cache-Control": "max-age=60"}, False),

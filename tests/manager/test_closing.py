@@ -162,7 +162,7 @@ async def test_the_modules_own_functions_work_again_after_their_manager_was_clos
 async def test_other_processes_are_watched_as_long_as_anything_is_remembered(
     server: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imagecache.manager.POLL_INTERVAL", 0.0)
+    monkeypatch.setattr("imagecache.pipeline.others.POLL_INTERVAL", 0.0)
     async with ImageManager(directory=tmp_path, memory_limit=1000) as images:
         looks = Gate()
         monkeypatch.setattr(images.cache.disk, "poll", looks.wait)
@@ -174,4 +174,4 @@ async def test_other_processes_are_watched_as_long_as_anything_is_remembered(
         del image
         images.clear_memory()
         await turn()
-        assert images._poll_timer is None
+        assert images._others._timer is None

@@ -58,7 +58,8 @@ def test_what_happens_to_another_users_row_is_no_concern_of_ones_own(
     currency: Currency, mine: str, others: str
 ) -> None:
     of_mine = stamp(currency, entry("a", scope=mine))
-    currency.supersede(RowKey("key", scope=others), "b", asked_at=9)
+    currency.supersede(RowKey("key", scope=others), "b")
+    currency.answered(entry("b", scope=others, asked_at=9), "b")
     currency.supersede(RowKey("key", scope=others), None)
     assert currency.is_current(of_mine)
     assert not currency.is_outrun(entry("a", scope=mine, asked_at=1))
@@ -84,13 +85,14 @@ def test_clearing_makes_everything_out_of_date_that_began_before(currency: Curre
 
 def test_only_a_later_question_with_other_bytes_outruns_an_answer(currency: Currency) -> None:
     assert not currency.is_outrun(entry("a", asked_at=1))
-    currency.supersede(RowKey("key"), "b", asked_at=5)
+    currency.answered(entry("b", asked_at=5), "b")
     assert currency.is_outrun(entry("a", asked_at=4))
     assert not currency.is_outrun(entry("a", asked_at=5))
     assert not currency.is_outrun(entry("a", asked_at=6))
     assert not currency.is_outrun(entry("b", asked_at=4))
-    currency.supersede(RowKey("key"), None, asked_at=7)
-    assert not currency.is_outrun(entry("a", asked_at=4))
+    # One that may not be kept outruns as well: what was asked before is no better for being storable.
+    currency.answered(entry("c", asked_at=7), None)
+    assert currency.is_outrun(entry("a", asked_at=6))
 
 
 def test_work_older_than_what_is_remembered_is_taken_to_be_out_of_date(

@@ -18,6 +18,7 @@ MORE: dict[str, dict[str, Any]] = {
     "TimedOutError": {"limit": "idle"},
     "BadStatusError": {"status": 503, "headers": Headers({"Retry-After": "7"}), "retry_after": 7.0},
     "BodyTooLargeError": {"limit": 4096},
+    "PreconditionFailedError": {"status": 412, "headers": Headers()},
     "ProcessorError": {"processor": "blur(2)"},
 }
 """What some are made with beside a message and a URL."""

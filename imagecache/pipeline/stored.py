@@ -1,0 +1,119 @@
+"""Finding what is stored for a request: whose copy it may use, and which of several its headers select."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..entry import Entry, Namespace
+from ..headers import Headers
+from ..http.conditions import Preconditions
+from ..http.directives import RequestDirectives
+from ..http.storing import select
+from ..keys import display_url, is_scoped, scope_for
+from ..request import CachePolicy, DownloadRequest, ImageRequest
+from .parts import Parts
+
+_CHOOSE_AS_SENT = (CachePolicy.PROTOCOL, CachePolicy.REVALIDATE)
+"""The policies that choose a stored answer by what would be sent now, request modifiers included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stored answer, with its bytes where they were asked for.
+
+    ``is_vary_miss``: there is none, though there are answers to the same URL with other request headers.
+    """
+
+    entry: Entry | None = None
+    body: bytes | None = None
+    is_vary_miss: bool = False
+
+
+class StoredAnswers:
+    """What the disk has for requests."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def scope(self, request: ImageRequest) -> str:
+        """Whose copy the request may use; "" for everybody's."""
+        if not is_scoped(request.url, request.headers, request.partition):
+            return ""
+        secret = await self._parts.cache.disk.secret()
+        return scope_for(request.url, request.headers, request.partition, secret)
+
+    async def find(
+        self,
+        request: ImageRequest,
+        scope: str,
+        *,
+        namespace: Namespace = "image",
+        with_body: Callable[[Entry], bool],
+    ) -> Found:
+        """The stored answer that the request selects (RFC 9111, 4.1)."""
+        parts, seen = self._parts, list[Entry]()
+        headers, as_sent = parts.asked_headers(request), False
+
+        def choose(entries: Sequence[Entry]) -> Entry | None:
+            seen[:] = entries
+            return select(entries, headers, as_sent=as_sent)
+
+        async def look() -> Found:
+            stored = await parts.cache.disk.load(
+                request.key_hash,
+                key=display_url(request.key),
+                scope=scope,
+                namespace=namespace,
+                choose=choose,
+                with_body=with_body,
+            )
+            return Found(is_vary_miss=bool(seen)) if stored is None else Found(stored.entry, stored.body)
+
+        found = await look()
+        if request.policy in _CHOOSE_AS_SENT and self.depends_on_modifiers(seen):
+            headers, as_sent = (await parts.downloader.as_sent(question(request))).headers, True
+            found = await look()
+        return found
+
+    def depends_on_modifiers(self, entries: Sequence[Entry]) -> bool:
+        """Whether only a run of the request modifiers can tell which of these answers a request selects."""
+        return self._parts.downloader.has_modifiers and any("vary" in entry.headers for entry in entries)
+
+    async def read(self, entry: Entry) -> bytes | None:
+        """The bytes of an answer from the disk, as long as they are still the same ones."""
+        row, checksum = entry.row, entry.checksum
+        stored = await self._parts.cache.disk.load(
+            row.key_hash,
+            key=entry.key,
+            scope=row.scope,
+            namespace=row.namespace,
+            choose=lambda entries: next((e for e in entries if e.row == row and e.checksum == checksum), None),
+        )
+        return stored.body if stored is not None else None
+
+
+def directives_of(request: ImageRequest) -> RequestDirectives:
+    """What the call asks of caches, with its headers and with its options."""
+    asked = RequestDirectives.of(request.headers)
+    return asked.tightened(max_age=request.max_age, max_stale=request.max_stale, min_fresh=request.min_fresh)
+
+
+def preconditions_of(request: ImageRequest) -> Preconditions | None:
+    """What the call asks of the answer itself."""
+    if request.expected_etag is None and request.unmodified_since is None:
+        return None
+    return Preconditions(request.expected_etag, request.unmodified_since)
+
+
+def question(request: ImageRequest, fields: dict[str, str] | None = None, *, method: str = "GET") -> DownloadRequest:
+    """What goes over the wire for a call: ``fields`` are a decision's, and the call's own headers go over them."""
+    headers = Headers(fields or {}).updated(request.headers)
+    own = RequestDirectives(max_age=request.max_age, max_stale=request.max_stale, min_fresh=request.min_fresh)
+    if value := own.field_value():
+        present = headers.get("cache-control")
+        headers = headers.updated({"Cache-Control": f"{present}, {value}" if present else value})
+    preconditions = preconditions_of(request)
+    if preconditions is not None:
+        headers = headers.updated(preconditions.fields())
+    return DownloadRequest(request.url, headers, method)
