@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 
@@ -55,7 +56,7 @@ def as_our_error(error: Exception, url: str) -> ImageCacheError:
             return ConnectionFailedError(f"the certificate of {error.host} is not the pinned one", url=url)
         case aiohttp.ClientConnectorError():
             return ConnectionFailedError(
-                f"no connection to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}", url=url
+                f"no connection to {error.host}:{error.port}: {_told_by_system(error.os_error)}", url=url
             )
         case aiohttp.ClientPayloadError():
             return TruncatedBodyError(f"the body did not come whole: {error}", url=url)
@@ -92,3 +93,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def _told_by_system(error: OSError) -> str:
+    # asyncio words these itself ("Connect call failed"), and leaves out what the system said: refused, unreachable.
+    told = os.strerror(error.errno) if error.errno else ""
+    return told if told and not told.startswith("Unknown") else error.strerror or str(error)

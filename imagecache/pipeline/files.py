@@ -24,14 +24,20 @@ def check_target(to: str | os.PathLike[str]) -> Path:
 def write_atomically(path: Path, body: bytes, url: str) -> Path:
     """Write ``body`` beside its place under a name of its own, then move it there.
 
-    Raises StorageError, with its cause, where the file cannot be written.
+    A link keeps its place and its target is replaced; a device or a pipe is written to. Raises StorageError, with its
+    cause, where the file cannot be written.
     """
     # A name of its own, not one made of the other: that one may be as long as names can be.
     part = path.with_name(f".imagecache-{secrets.token_hex(8)}.part")
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(body)
+            return path
+        target = path.resolve()
+        part = target.with_name(part.name)
         with part.open("xb") as file:
             file.write(body)
-        os.replace(part, path)  # noqa: PTH105  # Path.replace() returns a Path that nobody wants.
+        os.replace(part, target)  # noqa: PTH105  # Path.replace() returns a Path that nobody wants.
     except OSError as error:
         with suppress(OSError):
             part.unlink()

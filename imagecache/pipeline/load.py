@@ -162,7 +162,8 @@ class Loader:
     def _way_of(self, request: ImageRequest) -> tuple[Hashable, ...]:
         """What makes two requests the same on the wire: to whom, as whom, with what, changed by whom, how patiently."""
         return (
-            request.url,
+            # A fragment is never sent.
+            request.url.partition("#")[0],
             request.key_hash,
             request.partition,
             request.headers,

@@ -23,6 +23,8 @@ from .parts import Parts
 Urls = Iterable[str] | AsyncIterable[str]
 
 DEFAULT_CONCURRENCY = 16
+MOST_CONCURRENCY = 10_000
+"""Each is a task of its own; connections are bounded by the manager all the same."""
 DEFAULT_TIMEOUT = 600.0
 """A prefetch has time: seconds in all for one URL."""
 
@@ -201,8 +203,8 @@ def _checked(options: PrefetchOptions) -> tuple[int, FetchOptions]:
     concurrency = options.get("concurrency", DEFAULT_CONCURRENCY)
     if isinstance(concurrency, bool) or not isinstance(concurrency, int):
         raise TypeError(f"concurrency is a whole number, not {concurrency!r}")
-    if concurrency < 1:
-        raise ValueError(f"concurrency is at least 1, not {concurrency}")
+    if not 1 <= concurrency <= MOST_CONCURRENCY:
+        raise ValueError(f"concurrency is 1 to {MOST_CONCURRENCY}, not {concurrency}")
     each = FetchOptions(
         force_refresh=options.get("force_refresh", False),
         headers=check_headers(options.get("headers")),

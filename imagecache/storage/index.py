@@ -35,8 +35,8 @@ _REFRESH = """
 UPDATE entries SET etag = ?, stored_until = ?, lifetime = ?, last_access = ?, seal = ?, metadata = ? WHERE id = ?"""
 _PUT_BODY = "INSERT INTO bodies (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
 _TOUCH = """
-UPDATE entries SET last_access = ?1, stored_until = max(stored_until, ?1 + ifnull(lifetime, -1e18))
-WHERE key_hash = ?2 AND namespace = ?3 AND scope = ?4 AND vary = ?5 AND processor = ?6 AND last_access < ?1"""
+UPDATE entries SET last_access = ?, stored_until = max(stored_until, ? + ifnull(lifetime, -1e18))
+WHERE key_hash = ? AND namespace = ? AND scope = ? AND vary = ? AND processor = ? AND last_access < ?"""
 # Both walk the one index that has all they ask for; a row is looked at only when it is to go.
 _OLDEST = """
 SELECT last_access, stored_until, id, cost, key_hash, scope, vary, processor, namespace FROM entries
@@ -107,7 +107,7 @@ class Index:
         self._db.execute("BEGIN IMMEDIATE")
         self._weight = None
         try:
-            self._db.execute("UPDATE totals SET writer = ?1 WHERE writer <> ?1", (self._writer_id,))
+            self._db.execute("UPDATE totals SET writer = ? WHERE writer <> ?", (self._writer_id, self._writer_id))
             yield
             self._db.execute("COMMIT")
         except BaseException:
@@ -163,7 +163,7 @@ class Index:
 
     def touch(self, accesses: Mapping[RowKey, float]) -> None:
         """Note accesses (row -> wall time): last access, and stored-until extended by the row's own lifetime."""
-        self._db.executemany(_TOUCH, [(when, *_columns(row)) for row, when in accesses.items()])
+        self._db.executemany(_TOUCH, [(when, when, *_columns(row), when) for row, when in accesses.items()])
 
     def delete(self, row_ids: Iterable[int]) -> None:
         """Delete rows, their bodies, their variants and their ETags."""

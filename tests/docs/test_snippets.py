@@ -5,7 +5,7 @@ The conventions, for whoever writes samples:
 * A block begins with a line ```` ```python ```` and ends with ```` ``` ````; the blocks of one file run in order and
   share one namespace, as if the page were one program. ``await`` and ``async with`` may stand at the top.
 * Given are ``server``, a ``testing.ImageServer`` of the page's own, and ``url``, a photograph on it; whatever
-  ``imagecache.…`` fetches goes into a cache of its own.
+  ``imagecache.…`` or a manager fetches goes into caches of the page's own, not the user's.
 * ```` ```python no-run ```` is for what cannot run here: a desktop program, a shell beside it. Keep these rare.
 """
 
@@ -52,6 +52,7 @@ async def test_every_sample_of_the_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_cache: object
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMAGECACHE_DIR", str(tmp_path / "caches"))
     async with ImageServer() as server:
         url = server.add("/photo.jpg", picture(640, 480, format="JPEG"))
         namespace: dict[str, object] = {"__name__": "__main__", "server": server, "url": url}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from imagecache.entry import Entry
+from imagecache.headers import Headers
 from imagecache.http.decision import Decision, Load, Refuse, Serve, Validate, decide
+from imagecache.http.directives import RequestDirectives
 from imagecache.request import CachePolicy
 
 from .answers import DAY, NOW, date, stored
@@ -125,3 +127,96 @@ def test_protocol_is_the_decision_tree_of_apples_use_protocol_cache_policy(
     #    the originating source. Otherwise, it returns the cached response." A conditional GET is both in one.
     else:
         assert decision == Validate(ETAG)
+
+
+def asks(text: str) -> RequestDirectives:
+    return RequestDirectives.of(Headers({"Cache-Control": text}))
+
+
+MAY_SERVE = (
+    CachePolicy.CACHE_ELSE_LOAD, CachePolicy.CACHE_ONLY, CachePolicy.PROTOCOL, CachePolicy.STALE_WHILE_REVALIDATE,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", MAY_SERVE, ids=lambda policy: policy.name)
+@pytest.mark.parametrize(
+    ("control", "age", "asked", "is_served"),
+    [
+        ("max-age=100", 50, "max-age=60", True),
+        ("max-age=100", 50, "max-age=40", False),
+        ("max-age=100", 0, "max-age=0", False),
+        ("max-age=100", 50, "min-fresh=50", True),
+        ("max-age=100", 50, "min-fresh=51", False),
+        ("max-age=100", 50, "no-cache", False),
+        ("max-age=100", 50, "max-stale=0", True),
+        ("max-age=100", 150, "max-stale=50", True),
+        ("max-age=100", 150, "max-stale=49", False),
+        # RFC 8246: a reload is no reason to ask about what does not change while it is fresh.
+        ("max-age=100, immutable", 50, "max-age=0", True),
+        ("max-age=100, immutable", 50, "no-cache", False),
+        ("max-age=100, immutable", 50, "max-age=40", False),
+    ],
+)
+def test_what_a_request_asks_holds_under_every_policy_that_may_serve(
+    policy: CachePolicy, control: str, age: float, asked: str, is_served: bool
+) -> None:
+    entry = stored({**VALIDATORS, "Cache-Control": control})
+    decision = decide(policy, entry, NOW + age, directives=asks(asked))
+    assert isinstance(decision, Serve) is is_served
+    if not is_served:
+        assert isinstance(decision, Refuse if policy is CachePolicy.CACHE_ONLY else Validate)
+
+
+@pytest.mark.parametrize("control", ["max-age=100, must-revalidate", "max-age=100, no-cache"])
+def test_max_stale_never_goes_over_what_the_answer_forbids(control: str) -> None:
+    entry = stored({**VALIDATORS, "Cache-Control": control})
+    assert isinstance(decide(CachePolicy.PROTOCOL, entry, NOW + 150, directives=asks("max-stale")), Validate)
+
+
+@pytest.mark.parametrize("case", TABLE)
+@pytest.mark.parametrize("policy", MAY_SERVE, ids=lambda policy: policy.name)
+def test_only_if_cached_never_asks(case: str, policy: CachePolicy) -> None:
+    decision = decide(policy, STORED[case], NOW, directives=asks("only-if-cached"))
+    assert isinstance(decision, Refuse) or (isinstance(decision, Serve) and not decision.behind)
+
+
+@pytest.mark.parametrize(
+    ("policy", "age", "behind"),
+    [
+        (CachePolicy.STALE_WHILE_REVALIDATE, 50, False),
+        (CachePolicy.STALE_WHILE_REVALIDATE, 150, True),
+        (CachePolicy.CACHE_ELSE_LOAD, 50, False),
+        (CachePolicy.CACHE_ELSE_LOAD, 150, True),
+    ],
+)
+def test_nothing_immutable_is_asked_about_behind_while_it_is_fresh(
+    policy: CachePolicy, age: float, behind: bool
+) -> None:
+    entry = stored({**VALIDATORS, "Cache-Control": "max-age=100, immutable"}, validated_at=NOW - 1000)
+    decision = decide(policy, entry, NOW + age, revalidate_after=10)
+    assert isinstance(decision, Serve)
+    assert decision.behind is behind
+
+
+def test_a_force_refresh_asks_even_about_what_is_immutable() -> None:
+    entry = stored({**VALIDATORS, "Cache-Control": "max-age=100, immutable"})
+    assert decide(CachePolicy.REVALIDATE, entry, NOW) == REVALIDATE
+
+
+@pytest.mark.parametrize(
+    ("policy", "entry", "asked", "is_vary_miss", "why"),
+    [
+        (CachePolicy.PROTOCOL, None, "", False, "uri-miss"),
+        (CachePolicy.PROTOCOL, None, "", True, "vary-miss"),
+        (CachePolicy.PROTOCOL, STORED["stale"], "", False, "stale"),
+        (CachePolicy.PROTOCOL, STORED["fresh"], "no-cache", False, "request"),
+        (CachePolicy.REVALIDATE, STORED["fresh"], "", False, "request"),
+        (CachePolicy.RELOAD, STORED["fresh"], "", False, "request"),
+    ],
+)
+def test_why_the_server_is_asked(
+    policy: CachePolicy, entry: Entry | None, asked: str, is_vary_miss: bool, why: str
+) -> None:
+    decision = decide(policy, entry, NOW, directives=asks(asked), is_vary_miss=is_vary_miss)
+    assert isinstance(decision, Load | Validate)
+    assert decision.forward == why

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 import pytest
 
 from imagecache.entry import Entry
+from imagecache.headers import Headers
+from imagecache.http.directives import RequestDirectives
 from imagecache.http.freshness import (
     HEURISTIC_STATUSES,
     current_age,
     forbids_stale,
+    fresh_for,
     fresh_until,
     freshness_lifetime,
     is_fresh,
+    is_immutable,
+    may_serve_on_error,
     may_serve_while_revalidating,
     needs_validation,
 )
@@ -189,3 +195,47 @@ def test_a_304_renews_freshness() -> None:
     renewed = replace(entry, headers=entry.headers.without("date"), request_time=NOW + 99, response_time=NOW + 100)
     assert not is_fresh(entry, NOW + 100)
     assert fresh_until(renewed) == NOW + 100 - 1 + 60
+
+
+@pytest.mark.parametrize(
+    ("control", "staleness", "asked", "own", "is_served"),
+    [
+        ("max-age=10", 5, "", None, False),
+        ("max-age=10, stale-if-error=5", 5, "", None, True),
+        ("max-age=10, stale-if-error=5", 6, "", None, False),
+        ("max-age=10", 5, "stale-if-error=5", None, True),
+        ("max-age=10", 5, "max-stale", None, True),
+        ("max-age=10", 5, "max-stale=4", None, False),
+        ("max-age=10", 5, "", 5.0, True),
+        ("max-age=10", 5, "", 4.0, False),
+        ("max-age=10", 1e9, "", inf, True),
+        # Any of them suffices.
+        ("max-age=10, stale-if-error=1", 5, "max-stale=2", 9.0, True),
+        ("max-age=10, must-revalidate, stale-if-error=9", 5, "max-stale", inf, False),
+        ("no-cache, stale-if-error=9", 5, "max-stale", inf, False),
+        ("no-store, stale-if-error=9", 5, "", inf, False),
+        ("max-age=10", 5, "no-cache", inf, False),
+        # Fresh, and to be asked about all the same: by a force refresh.
+        ("max-age=10", -5, "", 0.0, True),
+        ("max-age=10", -5, "", None, False),
+    ],
+)
+def test_a_stale_answer_in_place_of_a_server_that_fails(
+    control: str, staleness: float, asked: str, own: float | None, is_served: bool
+) -> None:
+    entry = stored({"Cache-Control": control, "Date": date()})
+    directives = RequestDirectives.of(Headers({"Cache-Control": asked} if asked else {}))
+    assert may_serve_on_error(entry, NOW + 10 + staleness, directives, own) is is_served
+
+
+def test_fresh_for_is_what_is_left_and_then_how_long_it_has_been_stale() -> None:
+    entry = stored({"Cache-Control": "max-age=100"})
+    assert (fresh_for(entry, NOW + 40), fresh_for(entry, NOW + 140)) == (60, -40)
+    assert fresh_for(stored({"Cache-Control": "max-age=100, no-cache"}), NOW + 40) == -40
+
+
+def test_immutable_holds_while_it_is_fresh() -> None:
+    entry = stored({"Cache-Control": "max-age=100, immutable"})
+    assert is_immutable(entry, NOW + 99)
+    assert not is_immutable(entry, NOW + 101)
+    assert not is_immutable(stored({"Cache-Control": "max-age=100"}), NOW)

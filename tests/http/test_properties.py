@@ -10,26 +10,38 @@ from hypothesis import assume, example, given, strategies as st
 from imagecache.entry import Entry
 from imagecache.headers import Headers
 from imagecache.http.cache_control import CacheControl
+from imagecache.http.conditions import Preconditions, answer_condition
 from imagecache.http.dates import format_date, parse_date
 from imagecache.http.decision import Serve, decide
+from imagecache.http.directives import RequestDirectives
+from imagecache.http.explanation import explain
 from imagecache.http.freshness import (
     current_age,
     forbids_stale,
     fresh_until,
     freshness_lifetime,
     is_fresh,
+    may_serve_on_error,
     may_serve_while_revalidating,
     needs_validation,
 )
 from imagecache.http.storing import (
     forbids_storing,
+    may_store_negative,
     may_store_response,
     select,
     storable_headers,
     vary_digest,
     vary_fields,
 )
-from imagecache.http.validators import condition_fields, etag_of, is_usable_etag, merged_headers, not_modified_fits
+from imagecache.http.validators import (
+    condition_fields,
+    etag_of,
+    head_effect,
+    is_usable_etag,
+    merged_headers,
+    not_modified_fits,
+)
 from imagecache.request import CachePolicy
 
 from .answers import DAY, NOW, date, stored
@@ -65,12 +77,20 @@ def any_entries(draw: st.DrawFn) -> Entry:
 
 @given(any_entries(), FIELDS, FIELDS, TIMES)
 def test_no_header_value_makes_anything_raise(entry: Entry, sent: Headers, received: Headers, now: float) -> None:
+    directives = RequestDirectives.of(sent)
+    directives.field_value()
     for policy in CachePolicy:
-        decide(policy, entry, now)
+        decide(policy, entry, now, directives=directives)
+    str(explain(entry, now, directives=directives))
+    may_serve_on_error(entry, now, directives, None)
+    head_effect(entry, entry.status, received)
+    answer_condition(sent, entry)
+    Preconditions('"a"', now).fails(entry)
+    may_store_negative(404, sent, received, entry)
     freshness_lifetime(entry)
     forbids_stale(entry)
     not_modified_fits(entry, sent, received)
-    merged_headers(entry.headers, received)
+    merged_headers(entry.headers, received, received_at=now)
     select([entry, entry], sent)
     vary_digest(vary_fields(sent, received))
     forbids_storing(sent, received)
@@ -218,3 +238,22 @@ def test_an_answer_is_selected_by_the_request_it_was_given_to(request: Headers, 
 @given(st.integers(-60_000_000_000, 250_000_000_000))
 def test_a_date_that_was_written_is_read_as_the_same(seconds: int) -> None:
     assert parse_date(format_date(seconds), now=NOW) == seconds
+
+
+@given(any_entries(), FIELDS, TIMES)
+def test_what_forbids_stale_answers_forbids_them_when_the_server_fails(entry: Entry, sent: Headers, now: float) -> None:
+    if may_serve_on_error(entry, now, RequestDirectives.of(sent), 1e12):
+        assert not forbids_stale(entry)
+
+
+@given(any_entries(), FIELDS, TIMES)
+def test_protocol_serves_only_what_rfc_9111_allows(entry: Entry, sent: Headers, now: float) -> None:
+    directives = RequestDirectives.of(sent)
+    decision = decide(CachePolicy.PROTOCOL, entry, now, directives=directives)
+    if isinstance(decision, Serve):
+        # 4: fresh, or allowed to be served stale; and not where no-cache asks for validation.
+        assert not needs_validation(entry)
+        assert not directives.no_cache
+        is_allowed = may_serve_while_revalidating(entry, now) or directives.max_stale is not None
+        assert is_fresh(entry, now) or (is_allowed and not forbids_stale(entry))
+        assert entry.stored_until > now

@@ -10,6 +10,7 @@ import pytest
 from imagecache.headers import Headers
 from imagecache.http.storing import (
     forbids_storing,
+    may_store_negative,
     may_store_response,
     select,
     storable_headers,
@@ -191,3 +192,45 @@ def test_of_two_of_one_date_the_later_to_come_is_selected() -> None:
     late = replace(early, response_time=NOW + 0.5)
     assert select([late, early], {}) is late
     assert select([early, late], {}) is late
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "is_kept"),
+    [
+        (404, {"Cache-Control": "max-age=60"}, True),
+        (410, {"Expires": date(60), "Date": date()}, True),
+        (404, {}, False),
+        (404, {"Cache-Control": "max-age=0"}, False),
+        (404, {"Cache-Control": "max-age=60, no-store"}, False),
+        (404, {"Cache-Control": "max-age=60, no-cache"}, False),
+        (404, {"Cache-Control": "max-age=60", "Vary": "*"}, False),
+        (404, {"Last-Modified": date(-1000), "Date": date()}, True),
+        (403, {"Cache-Control": "max-age=60"}, False),
+        (500, {"Cache-Control": "max-age=60"}, False),
+    ],
+)
+def test_which_refusals_count_for_later_calls(status: int, fields: dict[str, str], is_kept: bool) -> None:
+    entry = stored(fields, status=status)
+    assert may_store_negative(status, Headers(), Headers(fields), entry) is is_kept
+
+
+def test_an_answer_without_a_date_is_given_one() -> None:
+    assert storable_headers(Headers({"ETag": '"a"'}), received_at=NOW)["date"] == date()
+    assert storable_headers(Headers({"Date": "nonsense"}), received_at=NOW).get_all("date") == ("nonsense",)
+
+
+def test_values_that_may_be_secrets_are_told_apart_by_a_digest() -> None:
+    answer = Headers({"Vary": "X-Api-Key, Accept-Language"})
+    one = vary_fields(Headers({"X-Api-Key": "hunter2", "Accept-Language": "de"}), answer)
+    other = vary_fields(Headers({"X-Api-Key": "hunter3", "Accept-Language": "de"}), answer)
+    assert one != other
+    assert "hunter2" not in repr(one)
+    assert ("accept-language", "de") in one
+
+
+def test_an_answer_is_chosen_by_what_was_asked_or_by_what_was_sent() -> None:
+    entry = replace(stored({"Vary": "Accept"}, request={"Accept": "sent"}), asked_fields=(("accept", "asked"),))
+    assert select([entry], Headers({"Accept": "sent"})) is entry
+    assert select([entry], Headers({"Accept": "asked"})) is None
+    assert select([entry], Headers({"Accept": "asked"}), as_sent=False) is entry
+    assert select([entry], Headers({"Accept": "sent"}), as_sent=False) is None

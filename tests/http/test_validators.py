@@ -11,15 +11,19 @@ from imagecache.headers import Headers
 from imagecache.http.validators import (
     condition_fields,
     etag_of,
+    head_effect,
     is_conditional,
+    is_strong_date,
+    is_strong_etag,
     is_usable_etag,
     merged_headers,
     not_modified_fits,
     strong_match,
     weak_match,
+    weaker_etag,
 )
 
-from .answers import DAY, Fields, date, stored
+from .answers import DAY, NOW, Fields, date, stored
 
 
 @pytest.mark.parametrize(
@@ -229,3 +233,55 @@ def test_what_the_connection_of_a_304_names_is_not_stored() -> None:
 def test_what_a_304_lists_under_no_cache_is_stored_no_longer() -> None:
     headers = merged_headers(Headers(STORED), Headers({"Cache-Control": 'max-age=60, no-cache="x-test"'}))
     assert "x-test" not in headers
+
+
+@pytest.mark.parametrize(
+    ("stored_tag", "received", "kept"),
+    [
+        ('"a"', '"a"', '"a"'),
+        ('W/"a"', '"a"', 'W/"a"'),
+        ('"a"', 'W/"a"', 'W/"a"'),
+        ('"a"', None, '"a"'),
+        (None, '"a"', '"a"'),
+        ("a", '"a"', '"a"'),
+    ],
+)
+def test_a_weak_tag_never_turns_strong(stored_tag: str | None, received: str | None, kept: str | None) -> None:
+    assert weaker_etag(stored_tag, received) == kept
+
+
+@pytest.mark.parametrize(
+    ("etag", "is_strong"), [('"a"', True), ('""', True), ('W/"a"', False), ("a", False), ('"a', False), ("*", False)]
+)
+def test_strong_tags(etag: str, is_strong: bool) -> None:
+    assert is_strong_etag(etag) is is_strong
+
+
+def test_a_date_tells_the_bytes_apart_a_second_after_it() -> None:
+    assert is_strong_date(NOW - 1, NOW)
+    assert not is_strong_date(NOW, NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "received", "effect"),
+    [
+        (200, {"ETag": '"a"'}, "freshen"),
+        (200, {"ETag": '"a"', "Content-Length": "1"}, "freshen"),
+        (200, {}, "freshen"),
+        (200, {"ETag": '"b"'}, "invalidate"),
+        (200, {"ETag": '"a"', "Content-Length": "2"}, "invalidate"),
+        (200, {"Last-Modified": date(-5)}, "invalidate"),
+        (404, {}, "invalidate"),
+        (410, {}, "invalidate"),
+        (500, {}, "none"),
+        (304, {}, "none"),
+    ],
+)
+def test_what_a_head_says_of_a_stored_get(status: int, received: dict[str, str], effect: str) -> None:
+    entry = stored({"ETag": '"a"', "Last-Modified": date()})
+    assert head_effect(entry, status, Headers(received)) == effect
+
+
+def test_a_304_without_a_date_gives_that_of_the_moment_it_came() -> None:
+    merged = merged_headers(Headers({"Date": date(-100)}), Headers({"ETag": '"a"'}), received_at=NOW)
+    assert merged["date"] == date()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,20 @@ async def test_a_quality_that_makes_no_sense_is_told_before_any_network(
         with pytest.raises(ValueError, match="quality"):
             await call
     assert server.count() == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+async def test_a_link_stays_one_and_a_device_is_written_to(
+    server: ImageServer, images: ImageManager, tmp_path: Path
+) -> None:
+    url, real, link = server.add("/a.png"), tmp_path / "real.png", tmp_path / "link.png"
+    link.symlink_to(real)
+    await images.fetch_file(url, to=link)
+    assert link.is_symlink()
+    assert real.read_bytes() == server.body("/a.png")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
+    await images.fetch_file(url, to=pipe)
+    assert await reading == server.body("/a.png")
+    assert pipe.is_fifo()

@@ -364,3 +364,13 @@ async def test_answers_asked_for_with_other_fields_are_each_refreshed(
     gate.open()
     await images._flights.idle()
     assert sorted(request.headers["x-theme"] for request in server.requests) == ["dark", "light"]
+
+
+async def test_a_fragment_makes_no_other_request(server: ImageServer, images: ImageManager) -> None:
+    url = server.add("/a.png")
+    gate = server.hold("/a.png")
+    calls = [asyncio.create_task(images.fetch_image(each)) for each in (url, url + "#top", url + "#end")]
+    await gate.arrived(1)
+    gate.open()
+    await asyncio.gather(*calls)
+    assert server.count() == 1
