@@ -35,10 +35,11 @@ def forbids_storing(request: Headers, response: Headers, *, status: int = 200) -
 def may_store_response(method: str, status: int, request: Headers, response: Headers, entry: Entry) -> bool:
     """Whether an answer of any kind may be stored by a private cache (3), and is worth it.
 
-    Only GET. A partial answer (206) may be stored, as what it is (3.3). An error that is stale at once and cannot
-    be asked about is not worth its row; anything else takes the place of what it made out of date.
+    Only GET. A partial answer (206) may be stored, as what it is (3.3); what answers a condition or a range of one
+    request (304, 412, 416) is no answer to another. An error that is stale at once and cannot be asked about is not
+    worth its row; anything else takes the place of what it made out of date.
     """
-    if method != "GET" or status < 200 or status == 304 or forbids_storing(request, response, status=status):
+    if method != "GET" or status < 200 or status in (304, 412, 416) or forbids_storing(request, response, status=status):
         return False
     control = CacheControl(response)
     is_marked = "expires" in response or any(name in control for name in ("max-age", "public", "private"))

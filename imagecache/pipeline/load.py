@@ -152,6 +152,9 @@ class Loader:
 
     def may_serve(self, request: ImageRequest, entry: Entry) -> bool:
         """Whether an image in memory, made of this answer, will do for a call that asks for something particular."""
+        preconditions = preconditions_of(request)
+        if preconditions is not None and preconditions.fails(entry):
+            return False
         return isinstance(self.decide(request, entry, self._parts.clock.time()), Serve)
 
     def asks_behind(self, request: ImageRequest, entry: Entry) -> bool:
