@@ -9,18 +9,16 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .clock import Clock, SystemClock
 from .delegate import Delegates, Handle
 from .entry import Entry
-from .errors import ImageCacheError, NotInCacheError
+from .errors import ImageCacheError
 from .expiration import SECONDS_PER_DAY, ExpirationLike, as_expiration
 from .headers import Headers
 from .http.explanation import Explanation
-from .imaging.animation import open_animation
 from .imaging.encode import Encoding, check_quality
 from .imaging.limits import ImageLimits
 from .imaging.sniff import suffix_for
@@ -36,16 +34,16 @@ from .pipeline.flight import Caller, FlightTable
 from .pipeline.lifetime import Lifetime
 from .pipeline.load import Loader
 from .pipeline.loaded import Loaded
-from .pipeline.machine import cache_folder, default_memory_limit
+from .pipeline.machine import cache_folder, default_memory_limit, size_limit
 from .pipeline.options import check_seconds, check_timeout, request_for
 from .pipeline.others import WatchOthers
 from .pipeline.parts import Parts, Rules, memory_key
 from .pipeline.pixels import Made, PixelStage
 from .pipeline.prefetcher import Crew, ImagePrefetcher, PrefetchOptions, Urls
 from .pipeline.response import ResponseStage, question_for
-from .pipeline.status import status_of
+from .pipeline.results import Results
 from .pipeline.workers import Workers
-from .protocols import Animation, CacheSerializer, RedirectHandler, RequestModifier, RetryStrategy
+from .protocols import CacheSerializer, RedirectHandler, RequestModifier, RetryStrategy
 from .request import CachePolicy, FetchOptions, ImageRequest, ResponseOptions
 from .result import CachedResponse, ImageResult, ServedFrom
 from .storage.cache import ImageCache
@@ -125,8 +123,8 @@ class ImageManager:
         self.name = name
         self.clock: Clock = clock or SystemClock()
         self.counters = Counters()
-        memory_bytes = _limit(memory_limit, "IMAGECACHE_MEMORY_LIMIT", "memory_limit", default_memory_limit())
-        disk_bytes = _limit(disk_limit, "IMAGECACHE_DISK_LIMIT", "disk_limit", 2**30)
+        memory_bytes = size_limit(memory_limit, "IMAGECACHE_MEMORY_LIMIT", "memory_limit", default_memory_limit())
+        disk_bytes = size_limit(disk_limit, "IMAGECACHE_DISK_LIMIT", "disk_limit", 2**30)
         folder = cache_folder(name, directory) if disk_bytes else None
         options = NetworkOptions(
             timeouts=replace(timeouts or Timeouts(), total=check_timeout(timeout)),
@@ -190,6 +188,7 @@ class ImageManager:
         self._loader = Loader(self._parts)
         self._pixels = PixelStage(self._parts, self._loader)
         self._encode = EncodeStage(self._parts, self._loader, self._pixels)
+        self._results = Results(self._parts, self._loader)
         self._responses = ResponseStage(self._parts)
         self._behind = RefreshBehind(self._parts, self._loader, self._pixels, timeout=options.timeouts.total)
         self._key_for_url = key_for_url
@@ -261,7 +260,7 @@ class ImageManager:
                 stamp=self._parts.currency.stamp(request.key_hash),
                 stale=self.clock.time() >= cached.fresh_until,
             )
-            return self._result(request, cached, loaded, ServedFrom.MEMORY, metrics)
+            return self._results.of(request, cached, loaded, ServedFrom.MEMORY, metrics)
         made, caller = await self._make(request)
         loaded = made.loaded
         metrics = replace(
@@ -272,7 +271,7 @@ class ImageManager:
             shared=caller.has_joined_others,
         )
         source = ServedFrom.MEMORY if made.is_reused and loaded.body is None else loaded.served_from
-        return self._result(request, made.cached, loaded, source, metrics)
+        return self._results.of(request, made.cached, loaded, source, metrics)
 
     async def fetch_data(
         self,
@@ -520,48 +519,6 @@ class ImageManager:
         self.counters.failures += 1
         error.url = display_url(request.url)
 
-    def _result(
-        self,
-        request: ImageRequest,
-        cached: CachedImage,
-        loaded: Loaded,
-        source: ServedFrom,
-        metrics: Metrics,
-    ) -> ImageResult:
-        entry, headers, now = loaded.entry, loaded.entry.headers, self.clock.time()
-        if source is not ServedFrom.NETWORK:
-            # RFC 9111, 4: what comes from a cache tells its age.
-            headers = headers.updated({"Age": str(max(0, int(now - cached.born_at)))})
-        return ImageResult(
-            image=cached.hand_out(),
-            url=display_url(request.url),
-            final_url=entry.final_url,
-            status=entry.status,
-            headers=headers,
-            served_from=source,
-            revalidated=loaded.revalidated,
-            changed=loaded.changed,
-            stale=loaded.stale,
-            etag=entry.etag,
-            format=entry.format,
-            byte_count=entry.byte_count,
-            checksum=entry.checksum,
-            redirects=loaded.redirects,
-            metrics=metrics,
-            cache_status=status_of(loaded, source, ttl=cached.ttl(now), collapsed=metrics.shared),
-            read_data=partial(self._read_data, loaded),
-            open_animation=partial(self._open_animation, url=entry.url),
-        )
-
-    async def _read_data(self, loaded: Loaded) -> bytes:
-        body = loaded.body if loaded.body is not None else await self._loader.read_stored(loaded)
-        if body is None:
-            raise NotInCacheError("the bytes of this image are no longer stored", url=loaded.entry.url)
-        return body
-
-    async def _open_animation(self, body: bytes, *, url: str) -> Animation:
-        return await self._workers.run(open_animation, body, self._parts.rules.limits, url)
-
     # Behind the calls
 
     def _ask_behind(self, request: ImageRequest) -> None:
@@ -587,11 +544,3 @@ def _encoding(format: str | None, quality: int | None) -> Encoding | None:
         return Encoding(format, quality)
     check_quality("JPEG", quality)
     return None
-
-
-def _limit(given: int | str | None, variable: str, name: str, default: int) -> int:
-    """A size from the argument, else from the environment, else the default."""
-    if given is not None:
-        return parse_size(given, name=name)
-    text = os.environ.get(variable)
-    return parse_size(text, name=variable) if text else default

@@ -39,7 +39,12 @@ def may_store_response(method: str, status: int, request: Headers, response: Hea
     request (304, 412, 416) is no answer to another. An error that is stale at once and cannot be asked about is not
     worth its row; anything else takes the place of what it made out of date.
     """
-    if method != "GET" or status < 200 or status in (304, 412, 416) or forbids_storing(request, response, status=status):
+    if (
+        method != "GET"
+        or status < 200
+        or status in (304, 412, 416)
+        or forbids_storing(request, response, status=status)
+    ):
         return False
     control = CacheControl(response)
     is_marked = "expires" in response or any(name in control for name in ("max-age", "public", "private"))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from ..errors import StorageError
+from ..units import parse_size
 
 logger = logging.getLogger("imagecache")
 
@@ -36,6 +37,14 @@ def usable_memory() -> int:
 def default_memory_limit() -> int:
     """The memory tier's limit where none is given, bytes."""
     return min(usable_memory() // MEMORY_FRACTION, MEMORY_CAP)
+
+
+def size_limit(given: int | str | None, variable: str, name: str, default: int) -> int:
+    """A limit in bytes: the one given, else that of the environment's variable, else the default."""
+    if given is not None:
+        return parse_size(given, name=name)
+    text = os.environ.get(variable)
+    return parse_size(text, name=variable) if text else default
 
 
 def cache_folder(name: str, directory: str | os.PathLike[str] | None) -> Path | None:

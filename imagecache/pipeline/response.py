@@ -28,7 +28,7 @@ from ..result import CachedResponse, ServedFrom
 from .answers import Answers
 from .flight import Caller, Flight
 from .parts import Parts
-from .status import whole_seconds
+from .results import whole_seconds
 from .stored import Found, StoredAnswers, directives_of, question
 
 logger = logging.getLogger("imagecache")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagecache import ImageManager, NotAnImageError, ServedFrom
+from imagecache import CachePolicy, ImageManager, NotAnImageError, ServedFrom
 from imagecache.testing import Answer, FakeClock, ImageServer
 
 
@@ -65,3 +65,18 @@ async def test_no_store_is_not_kept(server: ImageServer, images: ImageManager) -
     await images.fetch_response(url)
     assert server.count() == 2
     assert await images.cache.disk.count() == 0
+
+
+async def test_what_is_stored_here_changes_nothing_of_the_images_in_memory(
+    server: ImageServer, images: ImageManager, tmp_path: Path
+) -> None:
+    url = server.add("/a.png", headers={"Cache-Control": "max-age=100"})
+    first = await images.fetch(url)
+    server.replace("/a.png", b"a page by now")
+    async with ImageManager(directory=tmp_path / "cache") as other:
+        for manager in (images, other):
+            assert (await manager.fetch_response(url, policy=CachePolicy.RELOAD)).body == b"a page by now"
+            await manager.cache.disk.flush()
+    await images.cache.disk.poll()
+    again = await images.fetch(url)
+    assert (again.served_from, again.checksum) == (ServedFrom.MEMORY, first.checksum)

@@ -19,6 +19,7 @@ from imagecache import (
     DecodeError,
     DownloadRequest,
     ImageManager,
+    ImageRequest,
     NotInCacheError,
     ServedFrom,
 )  # fmt: skip
@@ -374,3 +375,27 @@ async def test_a_fragment_makes_no_other_request(server: ImageServer, images: Im
     gate.open()
     await asyncio.gather(*calls)
     assert server.count() == 1
+
+
+async def test_who_looked_just_before_it_was_stored_does_not_ask_again(
+    server: ImageServer, images: ImageManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Never fresh: what HTTP says of it is no reason to find it good enough.
+    url = server.add("/a.png", headers={"Cache-Control": "max-age=0"})
+    looked, others_load, gate = asyncio.Event(), images._loader._others_load, asyncio.Event()
+
+    async def slowly(request: ImageRequest, scope: str) -> bool:
+        if request.policy is CachePolicy.PROTOCOL:
+            looked.set()
+            await gate.wait()
+        return await others_load(request, scope)
+
+    monkeypatch.setattr(images._loader, "_others_load", slowly)
+    late = asyncio.create_task(images.fetch(url, policy=CachePolicy.PROTOCOL))
+    await looked.wait()
+    await images.fetch_image(url)
+    gate.set()
+    assert (await late).image is not None
+    assert server.count() == 1
+    # Whoever comes after that asks, as HTTP wants it.
+    assert (await images.fetch(url, policy=CachePolicy.PROTOCOL)).revalidated

@@ -1,0 +1,83 @@
+"""What a call gives back: an image with how it was come by, in words and in the terms of RFC 9211."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from ..cache_status import CacheStatus
+from ..errors import NotInCacheError
+from ..imaging.animation import open_animation
+from ..keys import display_url
+from ..metrics import Metrics
+from ..protocols import Animation
+from ..request import ImageRequest
+from ..result import ImageResult, ServedFrom
+from .cached import CachedImage
+from .load import Loader
+from .loaded import Loaded
+from .parts import Parts
+
+
+class Results:
+    """Makes the results of one manager's calls."""
+
+    def __init__(self, parts: Parts, loader: Loader) -> None:
+        self._parts = parts
+        self._loader = loader
+
+    def of(
+        self, request: ImageRequest, cached: CachedImage, loaded: Loaded, source: ServedFrom, metrics: Metrics
+    ) -> ImageResult:
+        """The result of a call; ``source`` is where its image came from."""
+        entry, headers, now = loaded.entry, loaded.entry.headers, self._parts.clock.time()
+        if source is not ServedFrom.NETWORK:
+            # RFC 9111, 4: what comes from a cache tells its age.
+            headers = headers.updated({"Age": str(max(0, int(now - cached.born_at)))})
+        return ImageResult(
+            image=cached.hand_out(),
+            url=display_url(request.url),
+            final_url=entry.final_url,
+            status=entry.status,
+            headers=headers,
+            served_from=source,
+            revalidated=loaded.revalidated,
+            changed=loaded.changed,
+            stale=loaded.stale,
+            etag=entry.etag,
+            format=entry.format,
+            byte_count=entry.byte_count,
+            checksum=entry.checksum,
+            redirects=loaded.redirects,
+            metrics=metrics,
+            cache_status=_status_of(loaded, source, ttl=cached.ttl(now), collapsed=metrics.shared),
+            read_data=partial(self._read_data, loaded),
+            open_animation=partial(self._open_animation, url=entry.url),
+        )
+
+    async def _read_data(self, loaded: Loaded) -> bytes:
+        body = loaded.body if loaded.body is not None else await self._loader.read_stored(loaded)
+        if body is None:
+            raise NotInCacheError("the bytes of this image are no longer stored", url=loaded.entry.url)
+        return body
+
+    async def _open_animation(self, body: bytes, *, url: str) -> Animation:
+        return await self._parts.workers.run(open_animation, body, self._parts.rules.limits, url)
+
+
+def whole_seconds(seconds: float) -> int:
+    """Seconds as a field value has them."""
+    return math.floor(max(-(2.0**31), min(seconds, 2.0**31)))
+
+
+def _status_of(loaded: Loaded, source: ServedFrom, *, ttl: float, collapsed: bool) -> CacheStatus:
+    if loaded.forward is None:
+        return CacheStatus(hit=True, ttl=whole_seconds(ttl), detail=source.value)
+    return CacheStatus(
+        forward=loaded.forward,
+        forward_status=loaded.forward_status,
+        stored=loaded.stored is not None,
+        collapsed=collapsed,
+        ttl=whole_seconds(ttl) if loaded.may_keep else None,
+        detail=source.value,
+    )
