@@ -45,6 +45,7 @@ class _DefaultManagers:
         self._lock = threading.Lock()
         self._name: str | None = None
         self._options: Mapping[str, Any] = {}
+        self._spare: ImageManager | None = None
         self._override: Callable[[], ImageManager] | None = None
 
     def get(self) -> ImageManager:
@@ -56,7 +57,9 @@ class _DefaultManagers:
         if manager is None or manager.is_closed:
             with self._lock:
                 self._drop_closed()
-                manager = self._managers[loop] = _make_manager(self._name, self._options)
+                # The one that was made to check the options will do for the first loop.
+                spare, self._spare = self._spare, None
+                manager = self._managers[loop] = spare or _make_manager(self._name, self._options)
             # From here on the end of the loop closes it, whichever of its parts is used.
             manager.start()
         return manager
@@ -72,7 +75,7 @@ class _DefaultManagers:
             self._drop_closed()
         if self._managers:
             raise RuntimeError("configure() comes before the first use of imagecache's own functions")
-        _make_manager(name, options)  # A wrong argument is told here, not at the first fetch.
+        self._spare = _make_manager(name, options)  # A wrong argument is told here, not at the first fetch.
         self._name, self._options = name, options
 
     def _drop_closed(self) -> None:

@@ -59,7 +59,8 @@ class ImageCacheDelegate:
     def did_clean_disk_cache(self, hashes: Sequence[str]) -> Awaitable[None] | None:
         """Cleaning (expired, then over the limit) took these from the disk, their ETags along with them.
 
-        Kingfisher's ``KingfisherDidCleanDiskCache``. Clearing or removing by hand does not come here.
+        A hash is that of the key, ``hash_for_key``, also where only a processed image went. Kingfisher's
+        ``KingfisherDidCleanDiskCache``. Clearing or removing by hand does not come here.
         """
 
     def did_evict(self, hashes: Sequence[str]) -> Awaitable[None] | None:

@@ -10,8 +10,13 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import imagecache
+
+# How long an example takes says something of the machine and nothing of the library.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 REQUIRE_ALL = os.environ.get("IMAGECACHE_REQUIRE_ALL") == "1"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..entry import Entry, RowKey
-from ..http.freshness import current_age, fresh_until
+from ..http.freshness import current_age, fresh_for, fresh_until
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,7 +24,7 @@ class CachedImage:
     that its age counts from.
     """
 
-    __slots__ = ("__weakref__", "_entry", "born_at", "fresh_until", "key", "pixels")
+    __slots__ = ("__weakref__", "_entry", "_stale_at", "born_at", "fresh_until", "key", "pixels")
 
     def __init__(self, key: Hashable, pixels: SharedImage, entry: Entry) -> None:
         self.key = key
@@ -42,6 +42,7 @@ class CachedImage:
         self.fresh_until = fresh_until(entry)
         # Reading it out of the headers at every hit would cost more than all the rest of one.
         self.born_at = entry.response_time - current_age(entry, entry.response_time)
+        self._stale_at = entry.response_time + fresh_for(entry, entry.response_time)
 
     @property
     def checksum(self) -> str:
@@ -50,7 +51,7 @@ class CachedImage:
 
     def ttl(self, now: float) -> float:
         """The seconds for which HTTP calls it fresh yet; negative where it no longer does."""
-        return (self.fresh_until or self.born_at) - now
+        return self._stale_at - now
 
     def hand_out(self) -> Image.Image:
         """An image for a caller: its own to change, on pixels that are shared until then."""

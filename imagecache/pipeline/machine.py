@@ -61,11 +61,16 @@ def cache_folder(name: str, directory: str | os.PathLike[str] | None) -> Path | 
     import platformdirs
 
     try:
-        return Path(platformdirs.user_cache_path("imagecache", appauthor=False)) / name
-    except (RuntimeError, KeyError, OSError) as error:
+        folder = Path(platformdirs.user_cache_path("imagecache", appauthor=False)) / name
+        if folder.is_absolute():
+            return folder
+        # A "~" that nobody could expand, in a container without a user: it would lie in the working directory.
+        error: Exception = StorageError(f"the system names {folder} for it")
+    except (RuntimeError, KeyError, OSError) as unknown:
         # No home directory, as in many a container: Path.home() says so with a RuntimeError.
-        logger.warning("no folder for the cache %r: %s; keeping images in memory only", name, StorageError(str(error)))
-        return None
+        error = unknown
+    logger.warning("no folder for the cache %r: %s; keeping images in memory only", name, error)
+    return None
 
 
 def _physical_memory() -> int | None:

@@ -16,11 +16,14 @@ from ..result import PrefetchOutcome, PrefetchReport, PrefetchStatus, ServedFrom
 from ..storage.stored import StoreStatus
 from .flight import Caller
 from .load import Loader
-from .loaded import Loaded
+from .loaded import Loaded, UnusableError
 from .options import check_headers, check_partition, check_timeout
 from .parts import Parts
 
 Urls = Iterable[str] | AsyncIterable[str]
+
+_END = object()
+"""What stands for the end of the list: anything a caller may give, None included, is a URL or an outcome."""
 
 DEFAULT_CONCURRENCY = 16
 MOST_CONCURRENCY = 10_000
@@ -54,7 +57,7 @@ class Crew:
 
     parts: Parts
     loader: Loader
-    request: Callable[[str, FetchOptions], ImageRequest]
+    request: Callable[[object, FetchOptions], ImageRequest]
     caller: Callable[[ImageRequest], Caller]
 
 
@@ -101,7 +104,7 @@ class ImagePrefetcher:
 
         async def work() -> None:
             try:
-                while not self._is_stopping and (url := await self._next(source, turn)) is not None:
+                while not self._is_stopping and (url := await self._next(source, turn)) is not _END:
                     outcome = await self._fetch_one(crew, url)
                     # Into the report at once: whoever is stopped here must still be told what was done.
                     self.report.outcomes.append(outcome)
@@ -136,7 +139,7 @@ class ImagePrefetcher:
         for worker in self._idle:
             worker.cancel()
 
-    async def _fetch_one(self, crew: Crew, url: str) -> PrefetchOutcome:
+    async def _fetch_one(self, crew: Crew, url: object) -> PrefetchOutcome:
         shown = display_url(url) if isinstance(url, str) else repr(url)
         try:
             request = crew.request(url, self._options)
@@ -145,6 +148,10 @@ class ImagePrefetcher:
             patience = math.inf if request.timeout is None else request.timeout
             request = replace(request, protection=self._protection, max_retry_after=patience)
             loaded = await crew.loader.load(request, caller, wants_body=False)
+            if loaded.revalidated and await self._has_gone(loaded):
+                loaded = await crew.loader.replace_unusable(
+                    UnusableError("the stored bytes have gone"), request, caller
+                )
             outcome = await self._outcome(shown, loaded, has_joined=caller.has_joined_others)
         except ManagerClosedError:
             raise
@@ -154,6 +161,10 @@ class ImagePrefetcher:
         if outcome.reason == StoreStatus.NO_ROOM.value:
             self._stop_at_limit()
         return outcome
+
+    async def _has_gone(self, loaded: Loaded) -> bool:
+        """Whether what a 304 spoke of was removed before that came: there is nothing then that it could renew."""
+        return loaded.stored is not None and (await asyncio.shield(loaded.stored)).status is StoreStatus.SUPERSEDED
 
     async def _outcome(self, url: str, loaded: Loaded, *, has_joined: bool) -> PrefetchOutcome:
         # Bytes that crossed the wire once are counted once, for whoever asked for them.
@@ -175,18 +186,18 @@ class ImagePrefetcher:
         status = PrefetchStatus.STORED if loaded.changed else PrefetchStatus.UNCHANGED
         return PrefetchOutcome(url, PrefetchStatus.ALREADY_THERE if has_joined else status, size, received)
 
-    async def _next(self, source: AsyncIterator[str], turn: asyncio.Lock) -> str | None:
+    async def _next(self, source: AsyncIterator[object], turn: asyncio.Lock) -> object:
         worker = asyncio.current_task()
         assert worker is not None
         self._idle.add(worker)
         try:
             async with turn:
-                return await anext(source, None)
+                return await anext(source, _END)
         finally:
             self._idle.discard(worker)
 
 
-async def _each(urls: Urls) -> AsyncIterator[str]:
+async def _each(urls: Urls) -> AsyncIterator[object]:
     if isinstance(urls, AsyncIterable):
         async for url in urls:
             yield url

@@ -16,7 +16,7 @@ from ..errors import ConnectionFailedError, ImageCacheError, NotInCacheError, Ti
 from ..headers import Headers
 from ..http.conditions import answer_condition, not_modified_response_headers
 from ..http.decision import Load, Refuse, Serve, Validate, decide
-from ..http.freshness import current_age, fresh_until, may_serve_on_error
+from ..http.freshness import current_age, fresh_for, may_serve_on_error
 from ..http.ranges import content_range, if_range_holds, part_of, single_range, within_part
 from ..http.storing import forbids_storing, may_store_response
 from ..http.validators import head_effect, not_modified_fits
@@ -376,8 +376,7 @@ class ResponseStage:
                 self._cookies.popitem(last=False)
 
     def _ttl(self, entry: Entry) -> int:
-        now = self._parts.clock.time()
-        return whole_seconds((fresh_until(entry) or now - current_age(entry, now)) - now)
+        return whole_seconds(fresh_for(entry, self._parts.clock.time()))
 
 
 def _gateway_timeout(request: ImageRequest, reason: str) -> CachedResponse:

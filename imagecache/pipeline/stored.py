@@ -107,12 +107,13 @@ def preconditions_of(request: ImageRequest) -> Preconditions | None:
 
 
 def question(request: ImageRequest, fields: dict[str, str] | None = None, *, method: str = "GET") -> DownloadRequest:
-    """What goes over the wire for a call: ``fields`` are a decision's, and the call's own headers go over them."""
+    """What goes over the wire for a call: ``fields`` are a decision's, and the call's own headers go over them; but of
+    Cache-Control all that is asked is sent, by the decision, by the headers and by the options."""
     headers = Headers(fields or {}).updated(request.headers)
     own = RequestDirectives(max_age=request.max_age, max_stale=request.max_stale, min_fresh=request.min_fresh)
-    if value := own.field_value():
-        present = headers.get("cache-control")
-        headers = headers.updated({"Cache-Control": f"{present}, {value}" if present else value})
+    asked = ((fields or {}).get("Cache-Control"), request.headers.get("cache-control"), own.field_value())
+    if directives := ", ".join(each for each in asked if each):
+        headers = headers.updated({"Cache-Control": directives})
     preconditions = preconditions_of(request)
     if preconditions is not None:
         headers = headers.updated(preconditions.fields())

@@ -219,8 +219,8 @@ class DiskStorage:
     async def clean(self) -> list[str]:
         """Remove what has expired, then, if over the limit, the least recently used down to half of it.
 
-        Returns the key hashes whose originals went, each once (Kingfisher's ``removeExpiredValues`` and
-        ``removeSizeExceededValues``).
+        Returns the key hashes of which an image went, each once: the bytes as they came, or what was made of them
+        (Kingfisher's ``removeExpiredValues`` and ``removeSizeExceededValues``).
         """
         store = self._open()
         if store is None:

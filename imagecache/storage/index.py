@@ -43,7 +43,7 @@ SELECT last_access, stored_until, id, cost, key_hash, scope, vary, processor, na
 INDEXED BY entries_by_access WHERE (last_access, stored_until, pinned, id) > (?, ?, 0, ?) AND pinned = 0
 ORDER BY last_access, stored_until, pinned, id LIMIT ?"""
 _EXPIRED = """
-SELECT id, key_hash, processor FROM entries INDEXED BY entries_by_access
+SELECT id, key_hash, namespace FROM entries INDEXED BY entries_by_access
 WHERE last_access > -1 AND stored_until <= ? AND pinned = 0 LIMIT ?"""
 _ORIGINALS = "SELECT id FROM entries WHERE key_hash = ? AND namespace = 'image' AND processor = ''"
 
@@ -211,7 +211,7 @@ class Index:
         return [Candidate(when, until, row_id, cost, RowKey(*row)) for when, until, row_id, cost, *row in selected]
 
     def expired(self, now: float, limit: int) -> list[tuple[int, str, str]]:
-        """Rows past their stored-until: id, key hash and processor."""
+        """Rows past their stored-until: id, key hash and namespace."""
         return self._db.execute(_EXPIRED, (now, limit)).fetchall()
 
     def last_id(self) -> int:

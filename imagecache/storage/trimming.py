@@ -19,7 +19,7 @@ VACUUM_PAGES = 256
 def trim(index: Index, down_to: int, protection: Protection | None = None) -> Iterator[list[str]]:
     """Evict least recently used rows until what counts towards the limit is ``down_to`` bytes or less.
 
-    Yields, after each slice, the key hashes whose originals went. Ends early when only pinned and protected rows
+    Yields, after each slice, the key hashes of which an image went. Ends early when only pinned and protected rows
     are left.
     """
     after: Position = (-1.0, -1.0, 0)
@@ -32,7 +32,7 @@ def trim(index: Index, down_to: int, protection: Protection | None = None) -> It
             return
         after = candidates[-1].position
         tidy(index)
-        yield [candidate.row.key_hash for candidate in chosen if not candidate.row.processor]
+        yield list(dict.fromkeys(c.row.key_hash for c in chosen if c.row.namespace == "image"))
 
 
 def _choose(candidates: list[Candidate], excess: int, protection: Protection | None) -> list[Candidate]:
@@ -47,12 +47,14 @@ def _choose(candidates: list[Candidate], excess: int, protection: Protection | N
 
 
 def expire(index: Index, now: float) -> list[str] | None:
-    """Delete a slice of what has expired; the key hashes whose originals went, or None when nothing is left."""
+    """Delete a slice of what has expired; the key hashes of which an image went, or None when nothing is left."""
     with index.transaction():
         expired = index.expired(now, SLICE)
         index.delete(row_id for row_id, _, _ in expired)
     tidy(index)
-    return [key_hash for _, key_hash, processor in expired if not processor] if expired else None
+    if not expired:
+        return None
+    return list(dict.fromkeys(key_hash for _, key_hash, namespace in expired if namespace == "image"))
 
 
 def clear(index: Index) -> int:

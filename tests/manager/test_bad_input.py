@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import imagecache
 from imagecache import (
     BadStatusError,
     BodyTooLargeError,
@@ -24,6 +25,7 @@ from imagecache import (
     ServedFrom,
     TruncatedBodyError,
 )  # fmt: skip
+from imagecache.default import _DefaultManagers
 from imagecache.testing import Answer, ImageServer, picture
 
 NOISE = picture(200, 150, seed=3, format="PNG")
@@ -156,17 +158,28 @@ async def test_an_unusable_folder_still_gives_the_image(
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
 
+@pytest.mark.parametrize("answer", [RuntimeError("Could not determine home directory."), Path("~/.cache/imagecache")])
+@pytest.mark.parametrize("is_default", [False, True])
 async def test_without_a_home_there_is_memory_only_and_one_warning(
-    server: ImageServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: ImageServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    answer: Exception | Path,
+    is_default: bool,
 ) -> None:
     import platformdirs
 
     def nowhere(*args: object, **options: object) -> Path:
-        raise RuntimeError("Could not determine home directory.")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     monkeypatch.delenv("IMAGECACHE_DIR", raising=False)
     monkeypatch.setattr(platformdirs, "user_cache_path", nowhere)
-    async with ImageManager("homeless") as images:
+    if is_default:
+        monkeypatch.setattr("imagecache.default._defaults", _DefaultManagers())
+        imagecache.configure("homeless")
+    async with imagecache.default_manager() if is_default else ImageManager("homeless") as images:
         url = server.add("/a.png", NOISE)
         await images.fetch_image(url)
         assert (await images.fetch(url)).served_from is ServedFrom.MEMORY

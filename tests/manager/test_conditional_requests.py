@@ -82,7 +82,7 @@ async def test_without_either_nothing_is_asked_and_all_is_sent_again(
     assert [request.status for request in server.requests] == [200, 200]
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "prefetch"])
+@pytest.mark.parametrize("way", WAYS)
 async def test_bytes_that_vanish_before_their_304_cost_exactly_one_plain_get(
     server: ImageServer, images: ImageManager, way: str
 ) -> None:

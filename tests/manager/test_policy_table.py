@@ -62,8 +62,8 @@ TABLE: dict[CachePolicy, dict[str, str]] = {
         "must-revalidate": "conditional max-age=0",
         "no-store": "GET max-age=0",
         "origin down": "down",
-        "only-if-cached": "conditional only-if-cached",
-        "only-if-cached, nothing stored": "GET only-if-cached",
+        "only-if-cached": "conditional max-age=0, only-if-cached",
+        "only-if-cached, nothing stored": "GET max-age=0, only-if-cached",
     },
     CachePolicy.RELOAD: {
         "nothing stored": "GET",
@@ -84,8 +84,8 @@ TABLE: dict[CachePolicy, dict[str, str]] = {
         "must-revalidate": "GET no-cache",
         "no-store": "GET no-cache",
         "origin down": "down",
-        "only-if-cached": "GET only-if-cached",
-        "only-if-cached, nothing stored": "GET only-if-cached",
+        "only-if-cached": "GET no-cache, only-if-cached",
+        "only-if-cached, nothing stored": "GET no-cache, only-if-cached",
     },
     CachePolicy.STALE_WHILE_REVALIDATE: {
         "nothing stored": "GET",

@@ -164,3 +164,22 @@ async def test_a_failed_transfer_is_not_reported_as_stored(server: ImageServer, 
     server.always("/a.png", Answer(cut_at=20))
     report = await images.prefetch([url])
     assert report.count(PrefetchStatus.FAILED) == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+async def test_what_is_no_url_is_an_outcome_like_any_other(
+    server: ImageServer, images: ImageManager, concurrency: int
+) -> None:
+    urls: list[str | None] = [server.add(f"/{n}.png") for n in range(4)]
+    urls.insert(1, None)
+    report = await images.prefetch(urls, concurrency=concurrency)  # type: ignore[arg-type]
+    assert report.count(PrefetchStatus.STORED) == 4
+    (failed,) = report.failed
+    assert isinstance(failed.error, InvalidURLError)
+    assert not report.is_complete
+
+
+@pytest.mark.parametrize("concurrency", [0, 10**6])
+async def test_a_concurrency_that_makes_no_sense_is_told_at_the_call(images: ImageManager, concurrency: int) -> None:
+    with pytest.raises(ValueError, match="concurrency"):
+        images.prefetch([], concurrency=concurrency)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from imagecache.entry import Entry, Protection
+from imagecache.entry import Entry, Namespace, Protection
 from imagecache.expiration import StorageExpiration
 from imagecache.keys import hash_for_key
 from imagecache.storage.disk import DiskStorage
@@ -474,3 +476,29 @@ async def test_without_a_directory_everything_works_and_finds_nothing(make_disk:
     assert path.read_bytes() == SMALL
     await disk.aclose()
     assert not path.exists()
+
+
+async def test_cleaning_tells_of_images_and_of_what_was_made_of_them_and_of_nothing_else(
+    disk: DiskStorage, clock: FakeClock
+) -> None:
+    kept, soon = entry_for(clock, b"kept"), StorageExpiration.after_seconds(10)
+    page = entry_for(clock, b"page", "http://a.example/page", namespace="response", expiration=soon)
+    variant = replace(variant_of(kept, b"small"), stored_until=clock.time() + 10, lifetime=10.0)
+    for entry, body in ((kept, b"kept"), (page, b"page"), (variant, b"small")):
+        await disk.put(entry, body)
+    clock.advance(20)
+    assert await disk.clean() == [kept.row.key_hash]
+    assert await disk.count() == 1
+    assert await disk.contains(kept.row.key_hash)
+
+
+@pytest.mark.parametrize(("namespace", "told"), [("image", 2), ("response", 0), ("partial", 0), ("negative", 0)])
+async def test_other_processes_are_told_of_images_only(
+    disk: DiskStorage, clock: FakeClock, namespace: Namespace, told: int
+) -> None:
+    for body in (b"one", b"two"):
+        await disk.put(entry_for(clock, body, namespace=namespace), body)
+    assert disk.directory is not None
+    (path,) = disk.directory.rglob("index-1.sqlite")
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM changes").fetchone() == (told,)
