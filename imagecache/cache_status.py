@@ -1,4 +1,4 @@
-"""What a cache did for a request, as the value of a Cache-Status field (RFC 9211)."""
+"""The Cache-Status field (RFC 9211): what a cache did for one request, as a structured field (RFC 9651)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,32 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Forward = Literal["bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"]
-"""Why a request went to the server (2.2)."""
-
 CACHE_NAME = "imagecache"
+"""The name that this cache goes by."""
 
-# RFC 9651, 3.3.4 and 3.3.3.
+Forward = Literal["bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"]
+"""Why a server was asked (2.2): ``request`` is a fresh copy that the request or the policy would not have."""
+
+INTEGER_LIMIT = 10**15 - 1
+"""What a structured field's integer has room for (RFC 9651, 3.3.1)."""
+
+# RFC 9651, 3.3.4
 _TOKEN = re.compile(r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*")
-_NOT_IN_STRING = re.compile(r"[^\x20-\x7e]")
+_NOT_IN_A_STRING = re.compile(r"[^\x20-\x7e]")
 
 
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
-    """How a cache handled a request; ``str()`` gives the field value.
+    """What was done for one call; ``str()`` of it is the field value.
 
-    ``hit``: without asking the server. ``forward``: why it was asked, ``forward_status`` what it answered. ``stored``:
-    the answer is kept. ``collapsed``: with other requests for the same. ``ttl``: seconds of freshness left, negative
-    where there are none. ``detail`` is where a hit was found, or another word on what happened.
+    ``hit``: served without asking (2.1). Else ``forward`` tells why the server was asked, ``forward_status`` what it
+    answered, ``stored`` whether that was stored, ``collapsed`` whether the call joined another's request (2.2 to 2.6).
+    ``ttl`` is the remaining freshness in seconds, negative once stale (2.5); ``detail`` is ours (2.8).
+
+    >>> str(CacheStatus(hit=True, ttl=30, detail="memory"))
+    'imagecache; hit; ttl=30; detail=memory'
+    >>> str(CacheStatus(forward="stale", forward_status=304, stored=True, ttl=60))
+    'imagecache; fwd=stale; fwd-status=304; stored; ttl=60'
     """
 
     hit: bool = False
@@ -34,26 +43,32 @@ class CacheStatus:
     detail: str | None = None
 
     def __str__(self) -> str:
-        parameters = [CACHE_NAME]
+        written = [CACHE_NAME]
         if self.hit:
-            parameters.append("hit")
-        if self.forward is not None:
-            parameters.append(f"fwd={self.forward}")
-        if self.forward_status is not None:
-            parameters.append(f"fwd-status={self.forward_status}")
-        if self.stored:
-            parameters.append("stored")
-        if self.collapsed:
-            parameters.append("collapsed")
+            # 2.2: never together with fwd, nor with what describes a request that was not made.
+            written.append("hit")
+        elif self.forward is not None:
+            written.append(f"fwd={self.forward}")
+            if self.forward_status is not None:
+                written.append(f"fwd-status={_integer(self.forward_status)}")
+            if self.stored:
+                written.append("stored")
+            if self.collapsed:
+                written.append("collapsed")
         if self.ttl is not None:
-            parameters.append(f"ttl={self.ttl}")
+            written.append(f"ttl={_integer(self.ttl)}")
         if self.detail is not None:
-            parameters.append(f"detail={_token_or_string(self.detail)}")
-        return "; ".join(parameters)
+            written.append(f"detail={_token_or_string(self.detail)}")
+        return "; ".join(written)
+
+
+def _integer(number: int) -> int:
+    return max(-INTEGER_LIMIT, min(number, INTEGER_LIMIT))
 
 
 def _token_or_string(text: str) -> str:
     if _TOKEN.fullmatch(text):
         return text
-    escaped = _NOT_IN_STRING.sub("?", text).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    # RFC 9651, 3.3.3: a string is of printable ASCII; anything else cannot be told.
+    printable = _NOT_IN_A_STRING.sub("?", text)
+    return '"' + printable.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -49,9 +49,9 @@ class CacheControl:
             return None
         return parse_delta_seconds(self._directives[name][0]) or 0
 
-    def argument(self, name: str) -> str | None:
-        """What stands behind the directive's first "=", quotes taken off; None where nothing does."""
-        return next(iter(self._directives.get(name, ())), None)
+    def arguments(self, name: str) -> tuple[str | None, ...]:
+        """What each occurrence of the directive has behind its "=", unquoted; None for one without. () if absent."""
+        return tuple(self._directives.get(name, ()))
 
     def fields(self, name: str) -> frozenset[str]:
         """The field names, in lower case, that a qualified ``no-cache="…"`` or ``private="…"`` lists.
@@ -85,6 +85,11 @@ def parse_delta_seconds(text: str | None) -> int | None:
     # Python refuses to read integers of thousands of digits, and none of them would say more.
     significant = digits.lstrip("0")
     return min(int(significant or "0"), DELTA_SECONDS_LIMIT) if len(significant) <= 10 else DELTA_SECONDS_LIMIT
+
+
+def members(headers: Headers, name: str) -> list[str]:
+    """The members of a comma-separated field, in lower case, without white space around them (RFC 9110, 5.6.1)."""
+    return [member for part in headers.get(name, "").split(",") if (member := part.strip().lower())]
 
 
 def _directives(value: str) -> Iterator[tuple[str, str | None]]:

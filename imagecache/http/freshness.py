@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from ..entry import Entry
-from ..headers import Headers
-from .cache_control import DELTA_SECONDS_LIMIT, CacheControl, parse_delta_seconds
+from .cache_control import DELTA_SECONDS_LIMIT, CacheControl, members, parse_delta_seconds
 from .dates import parse_date
 from .directives import RequestDirectives
 
@@ -50,8 +50,10 @@ def freshness_lifetime(entry: Entry) -> Lifetime:
 
 def date_of(entry: Entry) -> float:
     """When the origin made the answer, wall seconds. Without a Date, when it came (RFC 9110, 6.6.1)."""
-    date = parse_date(entry.headers.get("date"), now=entry.response_time)
-    return entry.response_time if date is None else date
+    # 4.2.1: of several the first counts.
+    date = next(iter(entry.headers.get_all("date")), None)
+    seconds = parse_date(date, now=entry.response_time)
+    return entry.response_time if seconds is None else seconds
 
 
 def current_age(entry: Entry, now: float) -> float:
@@ -77,6 +79,15 @@ def fresh_until(entry: Entry) -> float:
     return entry.response_time + remaining if remaining > 0 else 0.0
 
 
+def fresh_for(entry: Entry, now: float) -> float:
+    """The seconds for which the answer is fresh yet; 0 or less where it is stale, by its staleness (4.2).
+
+    What always has to be asked about has no lifetime at all, whatever its max-age: it is as stale as it is old.
+    """
+    lifetime = 0.0 if needs_validation(entry) else freshness_lifetime(entry).seconds
+    return lifetime - current_age(entry, now)
+
+
 def is_fresh(entry: Entry, now: float) -> bool:
     """Whether HTTP allows the answer to be used without asking (4.2)."""
     return now < fresh_until(entry)
@@ -93,10 +104,10 @@ def needs_validation(entry: Entry) -> bool:
         fields = control.fields("no-cache")
         return not fields or not fields.isdisjoint(READ_FIELDS)
     # 5.4: what Pragma means in an answer was never specified; those who send it alone mean no-cache.
-    if "cache-control" not in entry.headers and "no-cache" in _members(entry.headers, "pragma"):
+    if "cache-control" not in entry.headers and "no-cache" in members(entry.headers, "pragma"):
         return True
     # 4.1: "*" matches no request.
-    return "*" in _members(entry.headers, "vary")
+    return "*" in members(entry.headers, "vary")
 
 
 def forbids_stale(entry: Entry) -> bool:
@@ -113,35 +124,41 @@ def may_serve_while_revalidating(entry: Entry, now: float) -> bool:
     return current_age(entry, now) < freshness_lifetime(entry).seconds + window
 
 
-def fresh_for(entry: Entry, now: float) -> float:
-    """The seconds for which the answer stays fresh; negative: for how long it has been stale."""
-    lifetime = 0.0 if needs_validation(entry) else freshness_lifetime(entry).seconds
-    return lifetime - current_age(entry, now)
-
-
-def is_immutable(entry: Entry, now: float) -> bool:
-    """Whether the server promised that the answer does not change while it is fresh, which it is (RFC 8246, 2)."""
-    return "immutable" in CacheControl(entry.headers) and is_fresh(entry, now)
-
-
 def may_serve_on_error(entry: Entry, now: float, directives: RequestDirectives, own: float | None) -> bool:
-    """Whether the answer may stand in where its server cannot be reached, or fails with a 5xx (RFC 5861, 4; 4.2.4).
+    """Whether the stored answer may stand in where its server fails (RFC 5861, 4; RFC 9111, 4.2.4).
 
-    The answer's or the request's stale-if-error, a max-stale, or ``own`` (a caller's limit in seconds, ``inf`` for
-    none) has to cover how stale it is; nothing does where must-revalidate or no-cache forbids stale answers.
+    Any one that covers the staleness suffices: the answer's stale-if-error, the request's, the request's max-stale,
+    or ``own``, the seconds that a manager or a call allows (``inf``: however stale; None: says nothing).
     """
-    if forbids_stale(entry) or directives.no_cache:
+    if forbids_stale(entry):
         return False
-    staleness = max(0.0, -fresh_for(entry, now))
-    allowed = CacheControl(entry.headers).seconds("stale-if-error")
-    windows = (allowed, directives.stale_if_error, directives.max_stale, own)
+    # RFC 5861, 4: "regardless of other freshness information", so that neither a max-age nor a no-cache of the
+    # request, which are why the server was asked, stand against it.
+    granted = CacheControl(entry.headers).seconds("stale-if-error")
+    staleness = -fresh_for(entry, now)
+    windows = (granted, directives.stale_if_error, directives.max_stale, own)
     return any(window is not None and staleness <= window for window in windows)
+
+
+def is_immutable(entry: Entry) -> bool:
+    """Whether the answer will not change while it is fresh (RFC 8246, 2), so that asking early is in vain.
+
+    Only where it came over an authenticated connection (RFC 8246, 3): what somebody on the way put in its place
+    would else stay for as long as they said. Loopback counts as one.
+    """
+    return "immutable" in CacheControl(entry.headers) and all(map(_is_authenticated, (entry.url, entry.final_url)))
+
+
+def _is_authenticated(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    is_loopback = host in ("localhost", "::1") or (host.startswith("127.") and host.replace(".", "").isdigit())
+    return parts.scheme == "https" or is_loopback
 
 
 def _allows_heuristics(entry: Entry, control: CacheControl) -> bool:
     # 4.2.2: by status, or marked as cacheable; for a private cache `private` does so too (5.2.2.7).
     return entry.status in HEURISTIC_STATUSES or "public" in control or "private" in control
-
-
-def _members(headers: Headers, name: str) -> list[str]:
-    return [member.strip().lower() for member in headers.get(name, "").split(",")]

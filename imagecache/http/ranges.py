@@ -1,4 +1,4 @@
-"""Ranges of bytes, answered from a whole stored answer (RFC 9110, 14 and 13.1.5)."""
+"""Ranges of bytes (RFC 9110, 14) and If-Range (13.1.5), answered from a whole stored copy or a part of one."""
 
 from __future__ import annotations
 
@@ -7,77 +7,102 @@ from typing import Literal
 
 from ..entry import Entry
 from .dates import parse_date
-from .freshness import date_of
-from .validators import is_strong_date, strong_match
+from .validators import is_strong_date, known_etags, strong_match
 
-_ONE_RANGE = re.compile(r"bytes[ \t]*=[ \t,]*(?P<first>[0-9]*)[ \t]*-[ \t]*(?P<last>[0-9]*)[ \t,]*", re.IGNORECASE)
+_SPECIFIER = re.compile(r"[ \t]*bytes=(?P<ranges>.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
+_RANGE = re.compile(r"(?P<first>[0-9]*)-(?P<last>[0-9]*)")
+_BOUNDED = re.compile(r"bytes=[ \t,]*[0-9]+-[0-9]+[ \t,]*", re.ASCII | re.IGNORECASE)
+_CONTENT_RANGE = re.compile(
+    r"bytes[ \t]+(?P<first>[0-9]+)-(?P<last>[0-9]+)/(?P<length>[0-9]+|\*)", re.ASCII | re.IGNORECASE
+)
+_BEYOND_ANY_LENGTH = 10**18
 
-_CONTENT_RANGE = re.compile(r"bytes[ \t]+(?P<first>[0-9]+)-(?P<last>[0-9]+)/(?P<length>[0-9]+|\*)", re.IGNORECASE)
 
+def single_range(range_value: str, length: int) -> tuple[int, int] | Literal["unsatisfiable"] | None:
+    """The part of ``length`` bytes that a Range asks for: its start, and the position behind its end.
 
-def single_range(value: str, length: int) -> tuple[int, int] | Literal["unsatisfiable"] | None:
-    """The bytes that a Range field asks for, as ``(start, stop)`` within a body of ``length`` bytes.
+    None is for what is left to the origin, or ignored: another unit, several ranges, or what is no range at all.
 
-    None where it asks for several ranges, for another unit, or for nothing that can be read: the origin may know.
+    >>> single_range("bytes=0-4", 10), single_range("bytes=-4", 10), single_range("bytes=10-", 10)
+    ((0, 5), (6, 10), 'unsatisfiable')
     """
-    found = _ONE_RANGE.fullmatch(value.strip(" \t"))
+    specifier = _SPECIFIER.fullmatch(range_value)
+    if specifier is None:
+        return None
+    # RFC 9110, 5.6.1.2: empty members of a list are ignored.
+    asked = [part for part in (part.strip(" \t") for part in specifier["ranges"].split(",")) if part]
+    found = _RANGE.fullmatch(asked[0]) if len(asked) == 1 else None
     if found is None or not (found["first"] or found["last"]):
         return None
-    first, last = _number(found["first"]), _number(found["last"])
-    if first is None:
-        # 14.1.2: the last so many bytes.
-        return (max(0, length - (last or 0)), length) if last and length else "unsatisfiable"
-    if last is not None and last < first:
+    if not found["first"]:
+        return _suffix(_position(found["last"]), length)
+    first = _position(found["first"])
+    stop = _position(found["last"]) + 1 if found["last"] else length
+    # 14.1.1: a last position before the first makes the range invalid, which is not the same as unsatisfiable.
+    if found["last"] and stop <= first:
         return None
-    return (first, min(length, length if last is None else last + 1)) if first < length else "unsatisfiable"
+    return (first, min(stop, length)) if first < length else "unsatisfiable"
+
+
+def _suffix(wanted: int, length: int) -> tuple[int, int] | Literal["unsatisfiable"] | None:
+    if wanted == 0:
+        return "unsatisfiable"
+    # The last bytes of nothing are all of it, and no Content-Range can say so: the whole is the answer.
+    return (max(0, length - wanted), length) if length else None
+
+
+def _position(digits: str) -> int:
+    # Python refuses to read integers of thousands of digits, and none of them would say more.
+    significant = digits.lstrip("0")
+    return int(significant or "0") if len(significant) <= 18 else _BEYOND_ANY_LENGTH
 
 
 def part_of(content_range: str | None, byte_count: int) -> tuple[int, int, int | None] | None:
-    """Which bytes a 206 brought: ``(start, stop, length)``, the length of the whole None where it is not told (14.4).
+    """Which bytes a 206 brought: start, position behind the end, and length of the whole, None if untold (14.4).
 
     None for what cannot be read, for several parts, and where the body is not as long as that says.
     """
     found = _CONTENT_RANGE.fullmatch((content_range or "").strip(" \t"))
     if found is None:
         return None
-    first, last, length = _number(found["first"]), _number(found["last"]), _number(found["length"].strip("*"))
-    if first is None or last is None or last < first or (length is not None and last >= length):
+    first, last = _position(found["first"]), _position(found["last"])
+    length = None if found["length"] == "*" else _position(found["length"])
+    if last < first or (length is not None and last >= length) or last + 1 - first != byte_count:
         return None
-    return (first, last + 1, length) if last + 1 - first == byte_count else None
+    return first, last + 1, length
 
 
-def within_part(value: str, part: tuple[int, int, int | None]) -> tuple[int, int] | None:
-    """The bytes that a Range asks for, ``(start, stop)`` in the whole, if a part that is stored holds all of them."""
+def within_part(range_value: str, part: tuple[int, int, int | None]) -> tuple[int, int] | None:
+    """The bytes of the whole that a Range asks for, if a part that is stored holds all of them."""
     start, stop, length = part
-    # Of a whole whose length nobody knows, only what is bounded at both ends can be told.
-    wanted = single_range(value, length if length is not None else stop)
-    found = _ONE_RANGE.fullmatch(value.strip(" \t"))
-    if not isinstance(wanted, tuple) or found is None:
-        return None
-    is_bounded = bool(found["first"] and found["last"])
-    if length is None and (not is_bounded or (_number(found["last"]) or 0) >= stop):
+    # Of a whole whose length nobody knows, only what is bounded at both ends, and ends within the part, can be told.
+    wanted = single_range(range_value, stop + 1 if length is None else length)
+    if not isinstance(wanted, tuple) or (length is None and not _BOUNDED.fullmatch(range_value.strip(" \t"))):
         return None
     return wanted if start <= wanted[0] and wanted[1] <= stop else None
 
 
-def if_range_holds(value: str, entry: Entry) -> bool:
-    """Whether the stored answer is the one that an If-Range speaks of: by a strong tag, or its exact date (13.1.5)."""
-    value = value.strip(" \t")
-    if value.startswith(('"', "W/")):
-        return entry.etag is not None and strong_match(value, entry.etag)
-    modified = entry.headers.get("last-modified", "").strip(" \t")
-    seconds = parse_date(modified, now=entry.response_time)
-    return seconds is not None and value == modified and is_strong_date(seconds, date_of(entry))
-
-
 def content_range(start: int, stop: int, length: int | None) -> str:
-    """The Content-Range of a part (14.4); ``length`` None where that of the whole is not known."""
+    """The Content-Range of a part (14.4); ``stop`` is the position behind its end, ``length`` None where it is unknown.
+
+    >>> content_range(0, 5, 10)
+    'bytes 0-4/10'
+    """
     return f"bytes {start}-{stop - 1}/{'*' if length is None else length}"
 
 
-def _number(digits: str) -> int | None:
-    if not digits:
-        return None
-    significant = digits.lstrip("0") or "0"
-    # No body is longer, and Python refuses to read integers of thousands of digits.
-    return int(significant) if len(significant) <= 18 else 10**18
+def if_range_holds(value: str, entry: Entry) -> bool:
+    """Whether the stored answer is the one that a caller has a part of (13.1.5).
+
+    By a strong entity tag, or by the exact Last-Modified where that is strong too: a part of one copy beside a part
+    of another would be no image at all.
+    """
+    condition = value.strip(" \t")
+    if condition.startswith(('"', "W/")):
+        return any(strong_match(condition, etag) for etag in known_etags(entry))
+    asked = parse_date(condition, now=entry.response_time)
+    modified = parse_date(entry.headers.get("last-modified"), now=entry.response_time)
+    date = parse_date(entry.headers.get("date"), now=entry.response_time)
+    if asked is None or modified is None or date is None:
+        return False
+    return asked == modified and is_strong_date(modified, date)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 
 from ..entry import Entry
 from ..headers import Headers
 from .cache_control import CacheControl
 from .dates import format_date
-from .freshness import HEURISTIC_STATUSES, READ_FIELDS, date_of, freshness_lifetime, is_fresh
+from .freshness import HEURISTIC_STATUSES, READ_FIELDS, date_of, fresh_until, freshness_lifetime
 
 _PER_CONNECTION = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization",
     "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
 _SECRETS = frozenset({"authorization", "cookie", "proxy-authorization"})
-_CASELESS = frozenset({"accept-charset", "accept-encoding", "accept-language"})
-_HARMLESS = _CASELESS | {
-    "accept", "device-memory", "downlink", "dpr", "ect", "origin", "rtt", "save-data", "user-agent", "viewport-width",
-    "width",
-}  # fmt: skip
-"""Fields whose values are kept as they are, to be looked at; any other may hold a secret."""
+_PREFERENCES = frozenset({"accept-charset", "accept-encoding", "accept-language"})
+_WEIGHT = re.compile(r"q=(0|1|0\.\d{0,3}|1\.0{0,3})", re.ASCII)
+_IN_CLEAR = re.compile(
+    r"accept(-.+)?|user-agent|origin|save-data|prefer|x-requested-with|upgrade-insecure-requests|"
+    r"dpr|width|viewport-(width|height)|device-memory|ect|rtt|downlink|sec-(ch|fetch|gpc).*"
+)
+"""What says how a program likes its images, and nothing of who asks."""
+_DIGEST_LENGTH = 32
+
+UNSTORABLE_STATUSES = frozenset({428, 429, 431, 511})
+"""What "MUST NOT be stored by a cache" (RFC 6585, 3 to 6): these are about this one request."""
+_NOT_ABOUT_THE_IMAGE = frozenset({401, 407, 408, 412, 416, 417, 425})
+"""Who asked, when, or on which condition: another call may well be answered otherwise."""
 
 VaryFields = tuple[tuple[str, str], ...]
 """The request fields that a Vary nominates and that were sent: names in lower case, sorted; values normalised."""
@@ -35,36 +43,46 @@ def forbids_storing(request: Headers, response: Headers, *, status: int = 200) -
 def may_store_response(method: str, status: int, request: Headers, response: Headers, entry: Entry) -> bool:
     """Whether an answer of any kind may be stored by a private cache (3), and is worth it.
 
-    Only GET. A partial answer (206) may be stored, as what it is (3.3); what answers a condition or a range of one
-    request (304, 412, 416) is no answer to another. An error that is stale at once and cannot be asked about is not
-    worth its row; anything else takes the place of what it made out of date.
+    Only GET, and whole ones; see :func:`may_store_part`. An error that is stale at once and cannot be asked about is
+    not worth its row; anything else takes the place of what it made out of date.
     """
-    if (
-        method != "GET"
-        or status < 200
-        or status in (304, 412, 416)
-        or forbids_storing(request, response, status=status)
-    ):
-        return False
-    control = CacheControl(response)
-    is_marked = "expires" in response or any(name in control for name in ("max-age", "public", "private"))
-    if status not in HEURISTIC_STATUSES and not is_marked:
+    if method != "GET" or status == 206 or not _may_store(status, request, response):
         return False
     has_validator = bool(entry.etag) or "last-modified" in response
     return status < 400 or has_validator or freshness_lifetime(entry).seconds > 0
 
 
+def may_store_part(request: Headers, response: Headers) -> bool:
+    """Whether a partial answer (206) to a GET may be stored, as the part that it is (3.3)."""
+    return _may_store(206, request, response)
+
+
 def may_store_negative(status: int, request: Headers, response: Headers, entry: Entry) -> bool:
-    """Whether the head of a 404 or 410 counts for later calls, too: while HTTP calls it fresh, and not beyond."""
-    if status not in (404, 410) or forbids_storing(request, response, status=status):
+    """Whether the head of an error is kept in place of an image, since HTTP lets it count for a while (4.2).
+
+    A 404 or 410 above all, and what else speaks of the image and is fresh: explicitly, or by its Last-Modified where
+    its status allows that. Not a 5xx: it speaks of the server, and a stored image may stand in for that.
+    """
+    if not 400 <= status < 500 or status in _NOT_ABOUT_THE_IMAGE or not _may_store(status, request, response):
         return False
-    return is_fresh(entry, entry.response_time)
+    return fresh_until(entry) > entry.response_time
+
+
+def _may_store(status: int, request: Headers, response: Headers) -> bool:
+    # What answers the condition or the range of one request is no answer to another.
+    if not 200 <= status <= 999 or status in (304, 412, 416) or status in UNSTORABLE_STATUSES:
+        return False
+    if forbids_storing(request, response, status=status):
+        return False
+    control = CacheControl(response)
+    is_marked = "expires" in response or any(name in control for name in ("max-age", "public", "private"))
+    return is_marked or status in HEURISTIC_STATUSES
 
 
 def storable_headers(headers: Headers, *, received_at: float | None = None) -> Headers:
     """The fields that are kept (3.1): none that belongs to the connection, and never a Set-Cookie.
 
-    RFC 9110, 6.6.1: an answer without a Date is given that of the moment it came, ``received_at``, wall seconds.
+    ``received_at``: wall seconds, written as the Date of an answer that has none (RFC 9110, 6.6.1).
     """
     nominated = _names(headers, "connection") | CacheControl(headers).fields("no-cache")
     # RFC 9110, 7.6.1: "Cache-Control is never appropriate as a connection option", and neither is what else we read.
@@ -76,11 +94,14 @@ def storable_headers(headers: Headers, *, received_at: float | None = None) -> H
 
 
 def vary_fields(request: Mapping[str, str], response: Headers) -> VaryFields:
-    """What the answer's Vary nominates, as the request had it; a field that was not sent is not there."""
+    """What the answer's Vary nominates, as the request had it; a field that was not sent is not there.
+
+    Of a field that may be anything, an ``X-Api-Key`` perhaps, only a digest is kept: enough to tell it from another.
+    """
     sent = {name.lower(): value for name, value in request.items()}
     # Secrets are told apart by the row's scope; their values have no business on disk. "*" names no field.
     nominated = _names(response, "vary") - _SECRETS - {"*"}
-    return tuple((name, _kept_value(name, sent[name])) for name in sorted(nominated) if name in sent)
+    return tuple((name, _kept(name, _normalised(name, sent[name]))) for name in sorted(nominated) if name in sent)
 
 
 def vary_digest(fields: VaryFields) -> str:
@@ -94,18 +115,18 @@ def vary_digest(fields: VaryFields) -> str:
 def vary_matches(entry: Entry, request: Mapping[str, str], *, as_sent: bool = True) -> bool:
     """Whether a request selects this stored answer (4.1): what its Vary nominates is the same, or absent in both.
 
-    ``as_sent`` tells that these are the fields as they would be sent, else they are as asked for, before any request
-    modifier. An answer that varies on ``*`` is selected to be asked about; it is never fresh.
+    ``as_sent=False``: the request is as asked for, before request modifiers changed it, and is compared with the
+    stored one's as it was then. An answer that varies on ``*`` is selected to be asked about; it is never fresh.
     """
-    kept = entry.vary_fields if as_sent or entry.asked_fields is None else entry.asked_fields
-    return vary_fields(request, entry.headers) == kept
+    known = entry.vary_fields if as_sent or entry.asked_fields is None else entry.asked_fields
+    return vary_fields(request, entry.headers) == known
 
 
 def select(entries: Sequence[Entry], request: Mapping[str, str], *, as_sent: bool = True) -> Entry | None:
     """The stored answer for a request: of those that match, the most recent one as determined by Date (4).
 
-    4.1 would prefer one that has a Vary to a newer one that has none. We do not: a server that gave up its Vary
-    would have what was just loaded hidden behind an older copy.
+    ``as_sent`` as in :func:`vary_matches`. 4.1 would prefer one that has a Vary to a newer one that has none. We do
+    not: a server that gave up its Vary would have what was just loaded hidden behind an older copy.
     """
     matching = [entry for entry in entries if vary_matches(entry, request, as_sent=as_sent)]
     return max(matching, key=lambda entry: (date_of(entry), entry.response_time), default=None)
@@ -115,18 +136,26 @@ def _names(headers: Headers, field: str) -> frozenset[str]:
     return frozenset(name.strip().lower() for name in headers.get(field, "").split(",") if name.strip())
 
 
-def _kept_value(name: str, value: str) -> str:
-    normalised = _normalised(name, value)
-    if name in _HARMLESS or name.startswith("sec-ch-"):
-        return normalised
-    # X-Api-Key and its like: told apart as well by a digest, which gives nothing away.
-    return f"sha256:{hashlib.sha256(normalised.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
-
-
 def _normalised(name: str, value: str) -> str:
     # 4.1 allows to fold what cannot change the meaning: white space around the members of a list (but inside a
-    # quoted string or a comment it is content), and case and order where they have none (RFC 9110, 12.5.2 to 12.5.4).
-    if '"' not in value and "(" not in value:
-        members = [part.strip() for part in value.split(",")]
-        value = ", ".join(sorted(member.lower() for member in members) if name in _CASELESS else members)
-    return value.strip().lower() if name in _CASELESS else value.strip()
+    # quoted string or a comment it is content), and for preferences case and order, which have none (RFC 9110,
+    # 12.4.2 and 12.5.2 to 12.5.4; that some servers go by the order "cannot be relied upon").
+    if '"' in value or "(" in value:
+        return value.strip()
+    parts = [part.strip() for part in value.split(",")]
+    return ", ".join(sorted(map(_preference, filter(None, parts))) if name in _PREFERENCES else parts)
+
+
+def _preference(member: str) -> str:
+    """One preference with its weight as short as it can be written; a weight of 1 is none."""
+    value, *parameters = [part.strip() for part in member.lower().split(";")]
+    weight = _WEIGHT.fullmatch(parameters[0]) if len(parameters) == 1 else None
+    if weight is None:
+        return ";".join([value, *parameters])
+    return value if float(weight[1]) == 1 else f"{value};q={float(weight[1]):g}"
+
+
+def _kept(name: str, value: str) -> str:
+    if _IN_CLEAR.fullmatch(name):
+        return value
+    return "sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..entry import Entry
 from ..headers import Headers
-from .cache_control import parse_delta_seconds
+from .cache_control import CacheControl
 from .dates import parse_date
 from .freshness import date_of
 from .storing import storable_headers
@@ -47,6 +47,30 @@ def is_usable_etag(etag: str) -> bool:
     return len(etag) <= MAX_ETAG_LENGTH and any(tag.fullmatch(etag) for tag in (_QUOTED_TAG, _BARE_TAG))
 
 
+def is_strong_etag(etag: str) -> bool:
+    """Whether an entity tag can be sent back, has its quotes, and is not marked as weak (RFC 9110, 8.8.3)."""
+    return etag.startswith('"') and is_usable_etag(etag)
+
+
+def is_strong_date(modified: float, date: float) -> bool:
+    """Whether a Last-Modified tells one version from every other, and not only one second from another.
+
+    RFC 9110, 8.8.2.2: where the answer was made, by its Date, at least one second later. Wall seconds.
+    """
+    return date - modified >= 1.0
+
+
+def known_etags(entry: Entry) -> list[str]:
+    """The entity tags that a stored answer goes by: the one in the registry, and the one it came with."""
+    told = (entry.etag, etag_of(entry.headers))
+    return list(dict.fromkeys(etag for etag in told if etag and is_usable_etag(etag)))
+
+
+def listed_etags(value: str) -> list[str]:
+    """The entity tags of an If-None-Match or If-Match (RFC 9110, 13.1.1), byte for byte."""
+    return _LISTED_TAG.findall(value)
+
+
 def weak_match(one: str, other: str) -> bool:
     """The weak comparison (RFC 9110, 8.8.3.2): opaque tags alike, whichever is weak."""
     return one.removeprefix("W/") == other.removeprefix("W/")
@@ -55,38 +79,6 @@ def weak_match(one: str, other: str) -> bool:
 def strong_match(one: str, other: str) -> bool:
     """The strong comparison (RFC 9110, 8.8.3.2): alike, and neither is weak. A tag without quotes is not strong."""
     return one == other and one.startswith('"') and _QUOTED_TAG.fullmatch(one) is not None
-
-
-def is_strong_etag(etag: str) -> bool:
-    """Whether an entity tag may be compared strongly: quoted, and not marked as weak."""
-    return etag.startswith('"') and is_usable_etag(etag)
-
-
-def weaker_etag(stored: str | None, received: str | None) -> str | None:
-    """The tag to keep after a 304: the received one, but what was stored under a weak tag never turns strong.
-
-    The server compared weakly (RFC 9110, 8.8.3.2), so that the bytes may be others than those of its strong tag.
-    """
-    if received is None or (stored is not None and stored.startswith("W/") and stored[2:] == received):
-        return stored
-    return received
-
-
-def is_strong_date(modified: float, date: float) -> bool:
-    """Whether a Last-Modified tells the bytes apart: made a second or more before the answer (RFC 9110, 8.8.2.2)."""
-    return date - modified >= 1
-
-
-def head_effect(entry: Entry, status: int, received: Headers) -> Literal["freshen", "invalidate", "none"]:
-    """What the answer to a HEAD says of a stored GET: it is still the same one, it no longer is, or nothing (4.3.5)."""
-    if status != entry.status:
-        # A resource that has gone has no stored answer that still holds, either.
-        return "invalidate" if status in (404, 410) else "none"
-    for field in ("etag", "last-modified"):
-        if field in received and received.get_all(field) != entry.headers.get_all(field):
-            return "invalidate"
-    length = parse_delta_seconds(received.get("content-length"))
-    return "freshen" if length is None or length == entry.byte_count else "invalidate"
 
 
 def condition_fields(entry: Entry) -> dict[str, str]:
@@ -113,7 +105,7 @@ def not_modified_fits(entry: Entry, sent: Headers, received: Headers) -> bool:
     """
     if "if-none-match" not in sent and "if-modified-since" not in sent:
         return False
-    known = {tag for tag in (entry.etag, etag_of(entry.headers)) if tag and is_usable_etag(tag)}
+    known = known_etags(entry)
     # A validator that came with the 304 has to be the stored one. Weakly: the server's own comparison was weak, and
     # some answer the W/ of a body that they compressed with the strong tag of the file.
     told = etag_of(received)
@@ -124,7 +116,7 @@ def not_modified_fits(entry: Entry, sent: Headers, received: Headers) -> bool:
             return False
     # Without an ETag in it, a 304 says that *one* of the tags asked about holds: all of them have to be ours.
     if "if-none-match" in sent:
-        asked = _LISTED_TAG.findall(sent["if-none-match"])
+        asked = listed_etags(sent["if-none-match"])
         return bool(asked) and all(any(weak_match(tag, own) for own in known) for tag in asked)
     # Not modified since a moment: that is about our copy only if the copy is not from before it.
     since = parse_date(sent["if-modified-since"], now=entry.response_time)
@@ -132,10 +124,59 @@ def not_modified_fits(entry: Entry, sent: Headers, received: Headers) -> bool:
     return since is not None and since <= (date_of(entry) if modified is None else modified)
 
 
+def weaker_etag(stored: str | None, received: str | None) -> str | None:
+    """The entity tag of a stored answer after a 304 that came with ``received``.
+
+    A weak one never turns strong: that the server's copy goes by a strong tag now says nothing of the very bytes
+    that were found to be as good. None, which is no tag at all, is the weakest.
+    """
+    if stored is None or received is None:
+        return stored
+    if weak_match(stored, received):
+        return stored if stored.startswith("W/") else received
+    return received
+
+
 def merged_headers(stored: Headers, received: Headers, *, received_at: float | None = None) -> Headers:
-    """The stored fields, freshened by those of a 304 (3.2) that came at ``received_at``, wall seconds."""
+    """The stored fields, freshened by those of a 304, or of a HEAD's 200 (3.2).
+
+    ``received_at``: wall seconds, written as the Date where the new answer has none.
+    """
     # Age and Date are of one message: a 304 without them was made when it came, not when the stored one was.
     kept = stored.without("age", "date")
+    fields = storable_headers(received, received_at=received_at).without(*_NOT_FROM_A_304)
+    own, told = etag_of(stored), etag_of(received)
+    if own is not None and told is not None and weaker_etag(own, told) == own:
+        fields = fields.without("etag")
     # Twice, because what a no-cache="…" of the 304 lists may be stored already (5.2.2.4).
-    fresh = storable_headers(received, received_at=received_at).without(*_NOT_FROM_A_304)
-    return storable_headers(kept.updated(fresh.pairs))
+    return storable_headers(kept.updated(fields.pairs))
+
+
+def head_effect(entry: Entry, status: int, received: Headers) -> Literal["freshen", "invalidate", "none"]:
+    """What the answer to a HEAD does to the stored answer of a GET (4.3.5)."""
+    if status != 200:
+        return "none"
+    # What a GET would bring now is a success, and may not be kept if this may not.
+    if entry.status != 200 or CacheControl(received).forbids_storing(status):
+        return "invalidate"
+    return "freshen" if _validators_agree(entry, received) and _lengths_agree(entry, received) else "invalidate"
+
+
+def _validators_agree(entry: Entry, received: Headers) -> bool:
+    if "last-modified" in received and received.get_all("last-modified") != entry.headers.get_all("last-modified"):
+        return False
+    told = etag_of(received)
+    if told is not None:
+        return any(weak_match(told, own) for own in known_etags(entry))
+    return "etag" not in received or received.get_all("etag") == entry.headers.get_all("etag")
+
+
+def _lengths_agree(entry: Entry, received: Headers) -> bool:
+    told = received.get("content-length")
+    if told is None:
+        return True
+    known = entry.headers.get("content-length")
+    if known is None:
+        # Of encoded content we may keep the bytes decoded, and then know nothing of its length.
+        known = None if "content-encoding" in entry.headers else str(entry.byte_count)
+    return known is None or told == known

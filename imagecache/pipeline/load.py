@@ -194,7 +194,9 @@ class Loader:
             found, decision = await self._look(request, scope, wants_body, since=asked_at)
         match decision:
             case Refuse(reason):
-                raise NotInCacheError(reason, url=display_url(request.url))
+                who = "CACHE_ONLY" if request.policy is CachePolicy.CACHE_ONLY else "only-if-cached"
+                message = f"{reason}, and {who} never asks the network"
+                raise NotInCacheError(message, url=display_url(request.url))
             case Serve(stale, behind) if found.entry is not None:
                 stamp.entry = found.entry
                 parts.counters.disk_hits += 1

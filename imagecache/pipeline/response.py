@@ -18,7 +18,7 @@ from ..http.conditions import answer_condition, not_modified_response_headers
 from ..http.decision import Load, Refuse, Serve, Validate, decide
 from ..http.freshness import current_age, fresh_for, may_serve_on_error
 from ..http.ranges import content_range, if_range_holds, part_of, single_range, within_part
-from ..http.storing import forbids_storing, may_store_response
+from ..http.storing import forbids_storing, may_store_part, may_store_response
 from ..http.validators import head_effect, not_modified_fits
 from ..keys import display_url
 from ..network.download import Download
@@ -268,7 +268,12 @@ class ResponseStage:
         if parts.currency.is_outrun(entry):
             # A later question was answered sooner.
             return _passed_on(download, status)
-        if may_store_response(asked.method, download.status, download.request.headers, download.headers, entry):
+        sent, received = download.request.headers, download.headers
+        if (
+            may_store_part(sent, received)
+            if is_part
+            else may_store_response("GET", download.status, sent, received, entry)
+        ):
             parts.currency.answered(entry, checksum)
             parts.cache.put(entry, download.body)
             self._cookies.pop(entry.row, None)

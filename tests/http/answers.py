@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from imagecache.entry import Entry, RowKey
+from imagecache.entry import Entry, Namespace, RowKey
 from imagecache.headers import Headers
 from imagecache.http.dates import format_date
 from imagecache.http.storing import vary_digest, vary_fields
@@ -26,15 +26,18 @@ def stored(
     response_time: float = NOW,
     validated_at: float = NOW,
     stored_until: float = NOW + 7 * DAY,
+    url: str = "http://a.example/x.png",
+    namespace: Namespace = "image",
+    byte_count: int = 1,
 ) -> Entry:
     """The metadata of an answer with these header fields."""
     headers = Headers(fields)
     sent = vary_fields(request, headers)
     return Entry(
-        row=RowKey("0" * 64, vary=vary_digest(sent)),
-        key="http://a.example/x.png",
-        url="http://a.example/x.png",
-        final_url="http://a.example/x.png",
+        row=RowKey("0" * 64, vary=vary_digest(sent), namespace=namespace),
+        key=url,
+        url=url,
+        final_url=url,
         status=status,
         headers=headers,
         vary_fields=sent,
@@ -46,7 +49,7 @@ def stored(
         lifetime=7 * DAY,
         checksum="1" * 64,
         source_checksum="1" * 64,
-        byte_count=1,
+        byte_count=byte_count,
         etag=etag_of(headers),
     )
 

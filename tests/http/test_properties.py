@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, strategies as st
 from imagecache.entry import Entry
 from imagecache.headers import Headers
 from imagecache.http.cache_control import CacheControl
-from imagecache.http.conditions import Preconditions, answer_condition
+from imagecache.http.conditions import Preconditions, answer_condition, not_modified_response_headers
 from imagecache.http.dates import format_date, parse_date
 from imagecache.http.decision import Serve, decide
 from imagecache.http.directives import RequestDirectives
@@ -18,6 +18,7 @@ from imagecache.http.explanation import explain
 from imagecache.http.freshness import (
     current_age,
     forbids_stale,
+    fresh_for,
     fresh_until,
     freshness_lifetime,
     is_fresh,
@@ -25,6 +26,7 @@ from imagecache.http.freshness import (
     may_serve_while_revalidating,
     needs_validation,
 )
+from imagecache.http.ranges import if_range_holds
 from imagecache.http.storing import (
     forbids_storing,
     may_store_negative,
@@ -38,9 +40,11 @@ from imagecache.http.validators import (
     condition_fields,
     etag_of,
     head_effect,
+    is_strong_etag,
     is_usable_etag,
     merged_headers,
     not_modified_fits,
+    weaker_etag,
 )
 from imagecache.request import CachePolicy
 
@@ -48,10 +52,11 @@ from .answers import DAY, NOW, date, stored
 
 NAMES = st.sampled_from(
     ["Age", "Cache-Control", "Connection", "Content-Length", "Date", "ETag", "Expires", "If-Modified-Since",
-     "If-None-Match", "Last-Modified", "Pragma", "Set-Cookie", "Vary", "X-Any"]
+     "If-None-Match", "Last-Modified", "Pragma", "Set-Cookie", "Vary", "X-Any", "Accept-Language"]
 )  # fmt: skip
 PIECES = st.sampled_from(
-    ["max-age", "no-cache", "no-store", "must-understand", "stale-while-revalidate", "=", ",", ";", '"', "\\", " ", "*",
+    ["max-age", "no-cache", "no-store", "must-understand", "stale-while-revalidate", "stale-if-error", "max-stale",
+     "min-fresh", "only-if-cached", "immutable", "must-revalidate", ";q=0.5", "=", ",", ";", '"', "\\", " ", "*",
      "0", "9" * 30, "-1", "W/", '"a"', date(), date(DAY), "GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "\x00", "é",
      "\ud800"]
 )  # fmt: skip
@@ -72,30 +77,44 @@ def any_entries(draw: st.DrawFn) -> Entry:
         response_time=draw(TIMES),
         validated_at=draw(TIMES),
         stored_until=draw(TIMES),
+        url=draw(st.sampled_from(["https://a.example/x", "http://a.example/x", "http://[", ""])),
     )
+
+
+SECONDS = st.none() | st.floats(0, 20 * DAY) | st.just(float("inf"))
+DIRECTIVES = st.builds(
+    RequestDirectives, SECONDS, SECONDS, SECONDS, SECONDS, no_cache=st.booleans(), only_if_cached=st.booleans()
+)
 
 
 @given(any_entries(), FIELDS, FIELDS, TIMES)
 def test_no_header_value_makes_anything_raise(entry: Entry, sent: Headers, received: Headers, now: float) -> None:
     directives = RequestDirectives.of(sent)
-    directives.field_value()
     for policy in CachePolicy:
-        decide(policy, entry, now, directives=directives)
+        decide(policy, entry, now, directives=directives, revalidate_after=60, is_vary_miss=True)
     str(explain(entry, now, directives=directives))
-    may_serve_on_error(entry, now, directives, None)
-    head_effect(entry, entry.status, received)
-    answer_condition(sent, entry)
-    Preconditions('"a"', now).fails(entry)
-    may_store_negative(404, sent, received, entry)
     freshness_lifetime(entry)
     forbids_stale(entry)
+    may_serve_on_error(entry, now, directives, None)
     not_modified_fits(entry, sent, received)
     merged_headers(entry.headers, received, received_at=now)
+    head_effect(entry, 200, received)
+    answer_condition(sent, entry)
+    not_modified_response_headers(entry.headers)
+    may_store_negative(404, sent, received, entry)
     select([entry, entry], sent)
     vary_digest(vary_fields(sent, received))
     forbids_storing(sent, received)
     may_store_response("GET", entry.status, sent, received, entry)
     CacheControl(received).fields("no-cache")
+
+
+@given(any_entries(), VALUES)
+def test_no_value_of_a_callers_own_makes_anything_raise(entry: Entry, value: str) -> None:
+    Preconditions(value).fails(entry)
+    if_range_holds(value, entry)
+    weaker_etag(value, etag_of(entry.headers))
+    is_strong_etag(value)
 
 
 @given(any_entries(), TIMES, TIMES)
@@ -104,6 +123,51 @@ def test_freshness_never_grows_as_time_passes(entry: Entry, one: float, other: f
     assert current_age(entry, early) <= current_age(entry, late)
     assert is_fresh(entry, early) or not is_fresh(entry, late)
     assert may_serve_while_revalidating(entry, early) or not may_serve_while_revalidating(entry, late)
+    assert fresh_for(entry, early) >= fresh_for(entry, late)
+
+
+@given(any_entries(), DIRECTIVES, SECONDS, TIMES, TIMES)
+@example(stored({"Cache-Control": "max-age=60, immutable"}, url="https://a.example/"),
+         RequestDirectives(max_age=0), None, NOW, NOW + 50)  # fmt: skip
+def test_what_is_no_longer_served_is_not_served_again_later(
+    entry: Entry, directives: RequestDirectives, own: float | None, one: float, other: float
+) -> None:
+    early, late = sorted((one, other))
+    for policy in CachePolicy:
+        if isinstance(decide(policy, entry, late, directives=directives), Serve):
+            assert isinstance(decide(policy, entry, early, directives=directives), Serve)
+    if may_serve_on_error(entry, late, directives, own):
+        assert may_serve_on_error(entry, early, directives, own)
+
+
+@given(any_entries(), DIRECTIVES, SECONDS, TIMES)
+def test_nothing_a_call_asks_for_has_a_forbidden_answer_served_under_protocol(
+    entry: Entry, directives: RequestDirectives, own: float | None, now: float
+) -> None:
+    # RFC 9111, 4.2.4
+    if not is_fresh(entry, now) and forbids_stale(entry):
+        assert not isinstance(decide(CachePolicy.PROTOCOL, entry, now, directives=directives), Serve)
+        assert not may_serve_on_error(entry, now, directives, own)
+
+
+@given(any_entries(), DIRECTIVES, TIMES)
+def test_a_served_copy_is_what_the_call_asked_for(entry: Entry, directives: RequestDirectives, now: float) -> None:
+    for policy in CachePolicy:
+        if isinstance(decide(policy, entry, now, directives=directives), Serve):
+            left, unchanging = fresh_for(entry, now), "immutable" in CacheControl(entry.headers)
+            assert not directives.no_cache
+            assert directives.max_age is None or current_age(entry, now) <= directives.max_age or unchanging
+            assert directives.min_fresh is None or left >= directives.min_fresh
+            assert directives.max_stale is None or -left <= directives.max_stale
+
+
+WHOLE = st.none() | st.integers(0, 2**31).map(float)
+
+
+@given(st.builds(RequestDirectives, WHOLE, WHOLE | st.just(float("inf")), WHOLE, WHOLE,
+                 st.booleans(), st.booleans(), st.booleans()))  # fmt: skip
+def test_directives_that_were_written_are_read_as_the_same(directives: RequestDirectives) -> None:
+    assert RequestDirectives.of(Headers({"Cache-Control": directives.field_value()})) == directives
 
 
 @given(any_entries(), TIMES)
@@ -150,6 +214,13 @@ def test_a_304_never_shortens_what_its_headers_grant(
 def test_merging_a_304_twice_changes_no_more_than_once(headers: Headers, received: Headers) -> None:
     once = merged_headers(headers, received)
     assert merged_headers(once, received) == once
+
+
+@given(FIELDS, FIELDS)
+def test_no_304_makes_a_weak_tag_strong(headers: Headers, received: Headers) -> None:
+    own, merged = etag_of(headers), etag_of(merged_headers(headers, received))
+    if own is not None and not is_strong_etag(own) and merged is not None and is_strong_etag(merged):
+        assert own.removeprefix("W/") != merged
 
 
 @given(FIELDS)
@@ -238,22 +309,3 @@ def test_an_answer_is_selected_by_the_request_it_was_given_to(request: Headers, 
 @given(st.integers(-60_000_000_000, 250_000_000_000))
 def test_a_date_that_was_written_is_read_as_the_same(seconds: int) -> None:
     assert parse_date(format_date(seconds), now=NOW) == seconds
-
-
-@given(any_entries(), FIELDS, TIMES)
-def test_what_forbids_stale_answers_forbids_them_when_the_server_fails(entry: Entry, sent: Headers, now: float) -> None:
-    if may_serve_on_error(entry, now, RequestDirectives.of(sent), 1e12):
-        assert not forbids_stale(entry)
-
-
-@given(any_entries(), FIELDS, TIMES)
-def test_protocol_serves_only_what_rfc_9111_allows(entry: Entry, sent: Headers, now: float) -> None:
-    directives = RequestDirectives.of(sent)
-    decision = decide(CachePolicy.PROTOCOL, entry, now, directives=directives)
-    if isinstance(decision, Serve):
-        # 4: fresh, or allowed to be served stale; and not where no-cache asks for validation.
-        assert not needs_validation(entry)
-        assert not directives.no_cache
-        is_allowed = may_serve_while_revalidating(entry, now) or directives.max_stale is not None
-        assert is_fresh(entry, now) or (is_allowed and not forbids_stale(entry))
-        assert entry.stored_until > now

@@ -16,6 +16,7 @@ from imagecache.http.validators import (
     is_strong_date,
     is_strong_etag,
     is_usable_etag,
+    known_etags,
     merged_headers,
     not_modified_fits,
     strong_match,
@@ -236,52 +237,113 @@ def test_what_a_304_lists_under_no_cache_is_stored_no_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored_tag", "received", "kept"),
+    ("received", "at", "written"),
+    [
+        ({}, None, None),
+        ({}, NOW + 0.9, date()),
+        ({"Date": date(-5)}, NOW, date(-5)),
+        ({"Date": "nonsense"}, NOW, "nonsense"),
+    ],
+)
+def test_a_304_without_a_date_was_made_when_it_came(received: Fields, at: float | None, written: str | None) -> None:
+    headers = merged_headers(Headers(STORED), Headers(received), received_at=at)
+    assert headers.get("date") == written
+
+
+@pytest.mark.parametrize(
+    ("stored_tag", "received_tag", "kept"),
     [
         ('"a"', '"a"', '"a"'),
+        ('"a"', 'W/"a"', 'W/"a"'),
+        ('W/"a"', '"a"', 'W/"a"'),
+        ('W/"a"', 'W/"a"', 'W/"a"'),
+        ("a", "a", "a"),
+        # A 304 without one leaves it; a copy without one has not earned any.
+        ('"a"', None, '"a"'),
+        ('W/"a"', None, 'W/"a"'),
+        (None, '"a"', None),
+        (None, None, None),
+        # Where a tag was set by hand, the server's own takes its place.
+        ('"mine"', '"a"', '"a"'),
+    ],
+)
+def test_a_304_never_makes_a_tag_stronger(stored_tag: str | None, received_tag: str | None, kept: str | None) -> None:
+    assert weaker_etag(stored_tag, received_tag) == kept
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "merged"),
+    [
         ('W/"a"', '"a"', 'W/"a"'),
         ('"a"', 'W/"a"', 'W/"a"'),
-        ('"a"', None, '"a"'),
-        (None, '"a"', '"a"'),
-        ("a", '"a"', '"a"'),
+        ('"a"', '"a"', '"a"'),
+        ('"a"', '"b"', '"b"'),
     ],
 )
-def test_a_weak_tag_never_turns_strong(stored_tag: str | None, received: str | None, kept: str | None) -> None:
-    assert weaker_etag(stored_tag, received) == kept
+def test_the_field_of_a_weak_tag_does_not_turn_strong_either(old: str, new: str, merged: str) -> None:
+    assert merged_headers(Headers({"ETag": old}), Headers({"ETag": new}))["etag"] == merged
 
 
 @pytest.mark.parametrize(
-    ("etag", "is_strong"), [('"a"', True), ('""', True), ('W/"a"', False), ("a", False), ('"a', False), ("*", False)]
-)
-def test_strong_tags(etag: str, is_strong: bool) -> None:
-    assert is_strong_etag(etag) is is_strong
+    ("etag", "strong"),
+    [('"a"', True), ('""', True), ('W/"a"', False), ("a", False), ("", False), ("*", False), ('"a', False),
+     ('"a", "b"', False), ('"ä"', False), ('"' + "x" * 1023 + '"', False)],
+)  # fmt: skip
+def test_a_strong_tag_has_its_quotes_and_no_mark(etag: str, strong: bool) -> None:
+    assert is_strong_etag(etag) is strong
 
 
-def test_a_date_tells_the_bytes_apart_a_second_after_it() -> None:
-    assert is_strong_date(NOW - 1, NOW)
-    assert not is_strong_date(NOW, NOW)
+@pytest.mark.parametrize(("later", "strong"), [(0.0, False), (0.9, False), (1.0, True), (DAY, True), (-DAY, False)])
+def test_a_date_is_strong_where_the_answer_was_made_a_second_later(later: float, strong: bool) -> None:
+    assert is_strong_date(NOW, NOW + later) is strong
+
+
+def test_an_answer_is_known_by_the_tag_set_by_hand_and_by_its_own() -> None:
+    assert known_etags(stored()) == []
+    assert known_etags(stored({"ETag": '"a"'})) == ['"a"']
+    assert known_etags(replace(stored({"ETag": '"theirs"'}), etag='"mine"')) == ['"mine"', '"theirs"']
+    assert known_etags(replace(stored({"ETag": '"a", "b"'}), etag='"ä"')) == []
 
 
 @pytest.mark.parametrize(
-    ("status", "received", "effect"),
+    ("fields", "status", "received", "effect"),
     [
-        (200, {"ETag": '"a"'}, "freshen"),
-        (200, {"ETag": '"a"', "Content-Length": "1"}, "freshen"),
-        (200, {}, "freshen"),
-        (200, {"ETag": '"b"'}, "invalidate"),
-        (200, {"ETag": '"a"', "Content-Length": "2"}, "invalidate"),
-        (200, {"Last-Modified": date(-5)}, "invalidate"),
-        (404, {}, "invalidate"),
-        (410, {}, "invalidate"),
-        (500, {}, "none"),
-        (304, {}, "none"),
+        # 200: all of what it says agrees, or the stored answer is out of date (RFC 9111, 4.3.5).
+        (BOTH, 200, BOTH, "freshen"),
+        (BOTH, 200, {}, "freshen"),
+        ({}, 200, {}, "freshen"),
+        (BOTH, 200, {"ETag": 'W/"a"'}, "freshen"),
+        (BOTH, 200, {"ETag": '"b"'}, "invalidate"),
+        (BOTH, 200, {"ETag": '"a"', "Last-Modified": OTHER_LM}, "invalidate"),
+        (BOTH, 200, {"Last-Modified": LM}, "freshen"),
+        (BOTH, 200, {"Last-Modified": OTHER_LM}, "invalidate"),
+        ({}, 200, {"ETag": '"a"'}, "invalidate"),
+        ({}, 200, {"Last-Modified": LM}, "invalidate"),
+        ({"ETag": '"a", "b"'}, 200, {"ETag": '"a", "b"'}, "freshen"),
+        ({"ETag": '"a", "b"'}, 200, {"ETag": '"a", "c"'}, "invalidate"),
+        ({"Content-Length": "5"}, 200, {"Content-Length": "5"}, "freshen"),
+        ({"Content-Length": "5"}, 200, {"Content-Length": "6"}, "invalidate"),
+        ({**BOTH, "Content-Length": "5"}, 200, {**BOTH, "Content-Length": "6"}, "invalidate"),
+        ({"Content-Length": "5"}, 200, {"Content-Length": "five"}, "invalidate"),
+        # Sent without a length: that of the bytes, unless they were decoded.
+        ({}, 200, {"Content-Length": "7"}, "freshen"),
+        ({}, 200, {"Content-Length": "8"}, "invalidate"),
+        ({"Content-Encoding": "br"}, 200, {"Content-Length": "8"}, "freshen"),
+        # What may not be kept is not kept in pieces.
+        (BOTH, 200, {**BOTH, "Cache-Control": "no-store"}, "invalidate"),
+        # Any other status says nothing of the stored answer.
+        (BOTH, 304, BOTH, "none"),
+        (BOTH, 206, BOTH, "none"),
+        (BOTH, 404, {"ETag": '"b"'}, "none"),
+        (BOTH, 410, {}, "none"),
+        (BOTH, 500, {}, "none"),
     ],
 )
-def test_what_a_head_says_of_a_stored_get(status: int, received: dict[str, str], effect: str) -> None:
-    entry = stored({"ETag": '"a"', "Last-Modified": date()})
-    assert head_effect(entry, status, Headers(received)) == effect
+def test_a_head_freshens_or_invalidates_the_answer_to_a_get(
+    fields: Fields, status: int, received: Fields, effect: str
+) -> None:
+    assert head_effect(stored(fields, byte_count=7), status, Headers(received)) == effect
 
 
-def test_a_304_without_a_date_gives_that_of_the_moment_it_came() -> None:
-    merged = merged_headers(Headers({"Date": date(-100)}), Headers({"ETag": '"a"'}), received_at=NOW)
-    assert merged["date"] == date()
+def test_a_head_that_succeeds_puts_a_stored_error_out_of_date() -> None:
+    assert head_effect(stored(BOTH, status=404), 200, Headers(BOTH)) == "invalidate"

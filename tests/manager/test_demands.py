@@ -96,7 +96,7 @@ async def test_max_stale_allows_what_protocol_would_ask_about_and_limits_what_ot
     assert not (await images.fetch(url, max_stale=40)).stale
     assert [request.status for request in server.requests] == [200, 304]
     clock.advance(150)
-    with pytest.raises(NotInCacheError, match="stale for"):
+    with pytest.raises(NotInCacheError, match="stale by 50 s"):
         await images.fetch_image(url, policy=CachePolicy.CACHE_ONLY, max_stale=40)
 
 
@@ -242,7 +242,7 @@ async def test_an_image_is_what_the_call_expects_or_an_error(server: ImageServer
 async def test_a_server_that_does_not_heed_if_match_is_found_out(server: ImageServer, images: ImageManager) -> None:
     url = server.add("/a.png", etag=False)
     server.always("/a.png", Answer(ignores_conditions=True))
-    with pytest.raises(PreconditionFailedError, match="no entity tag"):
+    with pytest.raises(PreconditionFailedError, match="there is none"):
         await images.fetch_image(url, expected_etag='"a"')
     # What came is good all the same, for those who expect nothing.
     server.reset()
@@ -402,5 +402,5 @@ async def test_explain_tells_what_is_stored_and_asks_nobody(
     assert told.entry is not None
     assert told.lifetime is not None
     assert (told.entry.etag, told.age, told.lifetime.source) == (server.etag("/a.png"), 400, "max-age=300")
-    assert "ask whether it still holds" in str(told)
+    assert "max-age=300" in str(told)
     assert server.count() == 1
