@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -38,6 +39,12 @@ def check_url(url: object) -> str:
     text = url if isinstance(url, str) else str(url) if type(url).__name__ == "URL" else None
     if text is None:
         raise InvalidURLError(f"a URL is a str or a yarl.URL, not {type(url).__name__}")
+    return _checked(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _checked(text: str) -> str:
+    # Remembered, so that finding an image in memory does not mean to parse its URL again.
     if not text.strip():
         raise InvalidURLError("the URL is empty")
     try:

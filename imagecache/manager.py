@@ -33,7 +33,6 @@ from .pipeline.files import check_target, write_atomically
 from .pipeline.flight import Caller, FlightTable
 from .pipeline.lifetime import Lifetime
 from .pipeline.load import Loader
-from .pipeline.loaded import Loaded
 from .pipeline.machine import cache_folder, default_memory_limit, size_limit
 from .pipeline.options import check_seconds, check_timeout, request_for
 from .pipeline.others import WatchOthers
@@ -232,12 +231,9 @@ class ImageManager:
         The options are those of :class:`FetchOptions`. Raises ImageCacheError for whatever goes wrong,
         ValueError or TypeError for options that make no sense.
         """
-        if not options and self._has_short_cut:
-            with suppress(TypeError):  # An unhashable URL: told as what it is below.
-                cached = self._memory_get(url)
-                if cached is not None:
-                    self.counters.memory_hits += 1
-                    return cached.hand_out()
+        cached = self._short_cut(url) if not options else None
+        if cached is not None:
+            return cached.hand_out()
         request = self._request(url, options)
         cached = self._memory_hit(request)
         if cached is None:
@@ -248,19 +244,12 @@ class ImageManager:
     async def fetch(self, url: str, **options: Unpack[FetchOptions]) -> ImageResult:
         """The image of a URL with how it was come by: an :class:`ImageResult`. Options as for fetch_image."""
         started = self.clock.monotonic()
-        request = self._request(url, options)
-        cached = self._memory_hit(request)
+        cached = self._short_cut(url) if not options else None
+        if cached is None:
+            request = self._request(url, options)
+            cached = self._memory_hit(request)
         if cached is not None:
-            metrics = Metrics(total=self.clock.monotonic() - started)
-            loaded = Loaded(
-                cached.entry,
-                None,
-                ServedFrom.MEMORY,
-                may_keep=True,
-                stamp=self._parts.currency.stamp(request.key_hash),
-                stale=self.clock.time() >= cached.fresh_until,
-            )
-            return self._results.of(request, cached, loaded, ServedFrom.MEMORY, metrics)
+            return self._results.from_memory(str(url), cached, Metrics(total=self.clock.monotonic() - started))
         made, caller = await self._make(request)
         loaded = made.loaded
         metrics = replace(
@@ -271,7 +260,7 @@ class ImageManager:
             shared=caller.has_joined_others,
         )
         source = ServedFrom.MEMORY if made.is_reused and loaded.body is None else loaded.served_from
-        return self._results.of(request, made.cached, loaded, source, metrics)
+        return self._results.of(request.url, made.cached, loaded, source, metrics)
 
     async def fetch_data(
         self,
@@ -440,6 +429,16 @@ class ImageManager:
             progress=request.progress,
             timeout=request.timeout,
         )
+
+    def _short_cut(self, url: str) -> CachedImage | None:
+        """The image in memory under a URL that is its own key, for a call without options."""
+        if not self._has_short_cut:
+            return None
+        with suppress(TypeError):  # An unhashable URL: told as what it is by those who look at it.
+            cached = self._memory_get(url)
+            self.counters.memory_hits += cached is not None
+            return cached
+        return None
 
     def _memory_hit(self, request: ImageRequest) -> CachedImage | None:
         """The image in memory, if the policy of the call lets it be the answer."""

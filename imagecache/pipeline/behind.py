@@ -39,7 +39,7 @@ class RefreshBehind:
         if identity in self._running or is_paused:
             return
         self._running.add(identity)
-        # The caller's own timeout, progress and priority went with the caller, and what it asked of stored copies.
+        # The caller's own timeout, progress and priority went with the caller, and what it asked of the answer.
         behind = replace(
             request,
             policy=CachePolicy.REVALIDATE,
@@ -48,6 +48,8 @@ class RefreshBehind:
             max_age=None,
             max_stale=None,
             min_fresh=None,
+            expected_etag=None,
+            unmodified_since=None,
         )
         self._parts.flights.start(self._refresh(behind, identity))
 

@@ -182,12 +182,12 @@ class Loader:
         asked_at, started = parts.clock.time(), parts.clock.monotonic()
         found, decision = await self._look(request, scope, wants_body)
         read_time = parts.clock.monotonic() - started
+        if request.policy is CachePolicy.PROTOCOL:
+            await self._heed_refusal(request, scope, found.entry)
         may_wait = found.entry is None and isinstance(decision, Load) and request.policy in _MAY_WAIT
         if may_wait and await self._others_load(request, scope):
             # Somebody else had the lease, and has stored it by now, unless something went wrong there.
             found, decision = await self._look(request, scope, wants_body)
-        if request.policy is CachePolicy.PROTOCOL:
-            await self._heed_refusal(request, scope, found.entry)
         if not isinstance(decision, Serve) and request.policy in _MAY_WAIT and not parts.currency.is_current(stamp):
             # Others brought it while we looked: as good an answer for us as if we had joined them.
             stamp = self._stamp(request)

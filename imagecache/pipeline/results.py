@@ -11,7 +11,6 @@ from ..imaging.animation import open_animation
 from ..keys import display_url
 from ..metrics import Metrics
 from ..protocols import Animation
-from ..request import ImageRequest
 from ..result import ImageResult, ServedFrom
 from .cached import CachedImage
 from .load import Loader
@@ -26,17 +25,22 @@ class Results:
         self._parts = parts
         self._loader = loader
 
-    def of(
-        self, request: ImageRequest, cached: CachedImage, loaded: Loaded, source: ServedFrom, metrics: Metrics
-    ) -> ImageResult:
-        """The result of a call; ``source`` is where its image came from."""
+    def from_memory(self, url: str, cached: CachedImage, metrics: Metrics) -> ImageResult:
+        """The result of a memory hit."""
+        parts = self._parts
+        stale, stamp = parts.clock.time() >= cached.fresh_until, parts.currency.stamp(cached.entry.row.key_hash)
+        loaded = Loaded(cached.entry, None, ServedFrom.MEMORY, may_keep=True, stamp=stamp, stale=stale)
+        return self.of(url, cached, loaded, ServedFrom.MEMORY, metrics)
+
+    def of(self, url: str, cached: CachedImage, loaded: Loaded, source: ServedFrom, metrics: Metrics) -> ImageResult:
+        """The result of a call for ``url``; ``source`` is where its image came from."""
         entry, headers, now = loaded.entry, loaded.entry.headers, self._parts.clock.time()
         if source is not ServedFrom.NETWORK:
             # RFC 9111, 4: what comes from a cache tells its age.
             headers = headers.updated({"Age": str(max(0, int(now - cached.born_at)))})
         return ImageResult(
             image=cached.hand_out(),
-            url=display_url(request.url),
+            url=display_url(url),
             final_url=entry.final_url,
             status=entry.status,
             headers=headers,

@@ -404,3 +404,18 @@ async def test_explain_tells_what_is_stored_and_asks_nobody(
     assert (told.entry.etag, told.age, told.lifetime.source) == (server.etag("/a.png"), 400, "max-age=300")
     assert "max-age=300" in str(told)
     assert server.count() == 1
+
+
+async def test_what_is_asked_behind_a_call_is_not_bound_by_what_the_call_expects(
+    server: ImageServer, images: ImageManager
+) -> None:
+    url = server.add("/a.png")
+    await images.fetch_image(url)
+    etag = server.etag("/a.png") or ""
+    asked: dict[str, Any] = {"policy": CachePolicy.STALE_WHILE_REVALIDATE, "expected_etag": etag, "max_stale": 60}
+    server.replace("/a.png")
+    assert (await images.fetch(url, **asked)).etag == etag
+    await images._flights.idle()
+    assert "If-Match" not in server.requests[-1].headers
+    assert server.requests[-1].headers["Cache-Control"] == "max-age=0"
+    assert (await images.fetch(url)).etag == server.etag("/a.png") != etag

@@ -15,6 +15,7 @@ from imagecache.testing import ImageServer
 
 WAITS = ("asyncio.", "_asyncio.", "threading.", "_thread.", "concurrent.", "queue.", "_queue.", "sqlite3.", "lock.")
 IDENTITY = ("urllib.", "yarl.", "hashlib.", "_hashlib.", "hmac.", "HASH.", "imagecache.keys.")
+PARSES = ("urllib.", "yarl.")
 COPIES = ("ImagingCore.", "imagecache.imaging.view.ImageView._unshare")
 
 
@@ -58,6 +59,7 @@ async def test_a_plain_hit_parses_and_hashes_nothing_either(server: ImageServer,
         calls = calls_of(images.fetch_image(url))
         assert calls.of(*WAITS, *IDENTITY, *COPIES) == []
         assert len(calls.names) < 25, "each costs as much as handing out an image"
+        assert calls_of(images.fetch(url)).of(*WAITS, *PARSES, *COPIES) == []
 
 
 HITS: dict[str, Callable[[ImageManager, str], Coroutine[Any, Any, Any]]] = {
@@ -81,5 +83,5 @@ async def test_no_hit_of_any_kind_waits_for_anything(
     await hit(images, url)
     server.reset()
     calls = calls_of(hit(images, url))
-    assert calls.of(*WAITS, *COPIES) == []
+    assert calls.of(*WAITS, *PARSES, *COPIES) == []
     assert server.count() == 0
