@@ -268,3 +268,33 @@ async def test_an_answer_that_varies_is_kept_apart(server: ImageServer, images: 
         sizes.append(image.size[0])
     assert sizes == [10, 13, 10, 13]
     assert server.count() == 2
+
+
+@pytest.mark.parametrize("tier", ["memory", "disk"])
+@pytest.mark.parametrize("is_changed", [True, False])
+async def test_the_stale_while_revalidate_directive_refreshes_once_behind(
+    server: ImageServer, images: ImageManager, clock: FakeClock, tier: str, is_changed: bool
+) -> None:
+    refreshes = Refreshes()
+    images.add_delegate(refreshes)
+    url = server.add("/a.png", headers={"Cache-Control": "max-age=10, stale-while-revalidate=100"})
+    first = await images.fetch(url)
+    clock.advance(60)
+    if tier == "disk":
+        images.clear_memory()
+    if is_changed:
+        server.replace("/a.png")
+    gate = server.hold("/a.png")
+    results = await asyncio.gather(*(images.fetch(url, policy=CachePolicy.PROTOCOL) for _ in range(5)))
+    assert {(result.stale, result.checksum) for result in results} == {(True, first.checksum)}
+    await gate.arrived(1)
+    gate.open()
+    await asyncio.wait_for(refreshes.came.wait(), 10)
+    await images._flights.idle()
+    assert server.count() == 2
+    assert refreshes.told == [is_changed]
+    fresh = await images.fetch(url, policy=CachePolicy.PROTOCOL)
+    assert (fresh.stale, fresh.checksum != first.checksum) == (False, is_changed)
+    # Beyond that window, the server is asked first.
+    clock.advance(200)
+    assert (await images.fetch(url, policy=CachePolicy.PROTOCOL)).revalidated
