@@ -25,6 +25,7 @@ from imagecache import (
     ImageResult,
     ResponseInfo,
     hash_for_key,
+    key_for_url,
 )
 
 
@@ -37,7 +38,7 @@ class ETagKeeper(ImageDownloaderDelegate, ImageCacheDelegate):
     def did_download_image(self, image: Image.Image, url: str, response: ResponseInfo) -> None:
         """Keep what the server called this version."""
         if "ETag" in response.headers:
-            self.etags[hash_for_key(url)] = response.headers["ETag"]
+            self.etags[hash_for_key(key_for_url(url))] = response.headers["ETag"]
 
     def did_clean_disk_cache(self, hashes: Sequence[str]) -> None:
         """These images are gone from the disk: to ask for "changed since" would end in an empty 304."""
@@ -46,7 +47,7 @@ class ETagKeeper(ImageDownloaderDelegate, ImageCacheDelegate):
 
     def add_condition(self, request: DownloadRequest) -> DownloadRequest:
         """The request modifier: send the image only if it is another one than this."""
-        etag = self.etags.get(hash_for_key(request.url))
+        etag = self.etags.get(hash_for_key(key_for_url(request.url)))
         return request if etag is None else request.with_headers({"If-None-Match": etag})
 
 

@@ -22,7 +22,7 @@ def key_for_url(url: str) -> str:
 def hash_for_key(key: str) -> str:
     """The SHA-256 hex of a key: the name of an entry on disk, in delegates and in the registry.
 
-    Kingfisher's ``hash(forKey:)``.
+    Kingfisher's ``hash(forKey:)``. The key of a URL that may have a fragment is :func:`key_for_url` of it.
 
     >>> hash_for_key("hello")[:8]
     '2cf24dba'
