@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +17,6 @@ _PER_CONNECTION = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization",
     "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
-_SECRETS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _PREFERENCES = frozenset({"accept-charset", "accept-encoding", "accept-language"})
 _WEIGHT = re.compile(r"q=(0|1|0\.\d{0,3}|1\.0{0,3})", re.ASCII)
 _IN_CLEAR = re.compile(
@@ -93,15 +93,18 @@ def storable_headers(headers: Headers, *, received_at: float | None = None) -> H
     return Headers(kept)
 
 
-def vary_fields(request: Mapping[str, str], response: Headers) -> VaryFields:
+def vary_fields(request: Mapping[str, str], response: Headers, *, secret: bytes = b"") -> VaryFields:
     """What the answer's Vary nominates, as the request had it; a field that was not sent is not there.
 
-    Of a field that may be anything, an ``X-Api-Key`` perhaps, only a digest is kept: enough to tell it from another.
+    Of a field that may be anything, an ``X-Api-Key`` or an Authorization, only a digest is kept: enough to tell it from
+    another, and with a ``secret`` (the random key kept with the index) not enough to try guesses on.
     """
     sent = {name.lower(): value for name, value in request.items()}
-    # Secrets are told apart by the row's scope; their values have no business on disk. "*" names no field.
-    nominated = _names(response, "vary") - _SECRETS - {"*"}
-    return tuple((name, _kept(name, _normalised(name, sent[name]))) for name in sorted(nominated) if name in sent)
+    # "*" names no field.
+    nominated = _names(response, "vary") - {"*"}
+    return tuple(
+        (name, _kept(name, _normalised(name, sent[name]), secret)) for name in sorted(nominated) if name in sent
+    )
 
 
 def vary_digest(fields: VaryFields) -> str:
@@ -112,23 +115,26 @@ def vary_digest(fields: VaryFields) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def vary_matches(entry: Entry, request: Mapping[str, str], *, as_sent: bool = True) -> bool:
+def vary_matches(entry: Entry, request: Mapping[str, str], *, as_sent: bool = True, secret: bytes = b"") -> bool:
     """Whether a request selects this stored answer (4.1): what its Vary nominates is the same, or absent in both.
 
     ``as_sent=False``: the request is as asked for, before request modifiers changed it, and is compared with the
-    stored one's as it was then. An answer that varies on ``*`` is selected to be asked about; it is never fresh.
+    stored one's as it was then; ``secret`` is that of :func:`vary_fields`. An answer that varies on ``*`` is selected
+    to be asked about; it is never fresh.
     """
     known = entry.vary_fields if as_sent or entry.asked_fields is None else entry.asked_fields
-    return vary_fields(request, entry.headers) == known
+    return vary_fields(request, entry.headers, secret=secret) == known
 
 
-def select(entries: Sequence[Entry], request: Mapping[str, str], *, as_sent: bool = True) -> Entry | None:
+def select(
+    entries: Sequence[Entry], request: Mapping[str, str], *, as_sent: bool = True, secret: bytes = b""
+) -> Entry | None:
     """The stored answer for a request: of those that match, the most recent one as determined by Date (4).
 
-    ``as_sent`` as in :func:`vary_matches`. 4.1 would prefer one that has a Vary to a newer one that has none. We do
-    not: a server that gave up its Vary would have what was just loaded hidden behind an older copy.
+    ``as_sent`` and ``secret`` as in :func:`vary_matches`. 4.1 would prefer one that has a Vary to a newer one that has
+    none. We do not: a server that gave up its Vary would have what was just loaded hidden behind an older copy.
     """
-    matching = [entry for entry in entries if vary_matches(entry, request, as_sent=as_sent)]
+    matching = [e for e in entries if vary_matches(e, request, as_sent=as_sent, secret=secret)]
     return max(matching, key=lambda entry: (date_of(entry), entry.response_time), default=None)
 
 
@@ -155,7 +161,10 @@ def _preference(member: str) -> str:
     return value if float(weight[1]) == 1 else f"{value};q={float(weight[1]):g}"
 
 
-def _kept(name: str, value: str) -> str:
+def _kept(name: str, value: str, secret: bytes) -> str:
     if _IN_CLEAR.fullmatch(name):
         return value
-    return "sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+    text = value.encode("utf-8", "surrogatepass")
+    if secret:
+        return "hmac:" + hmac.new(secret, text, hashlib.sha256).hexdigest()[:_DIGEST_LENGTH]
+    return "sha256:" + hashlib.sha256(text).hexdigest()[:_DIGEST_LENGTH]

@@ -36,15 +36,16 @@ class Answers:
         download: Download,
         checksum: str,
         *,
+        secret: bytes,
         namespace: Namespace = "image",
         header: ImageHeader | None = None,
     ) -> Entry:
-        """What is known of an answer. ``checksum`` is that of its body."""
+        """What is known of an answer. ``checksum`` is that of its body, ``secret`` the index's."""
         parts, received = self._parts, download.headers
         now = parts.clock.time()
         expiration = request.disk_expiration or parts.rules.disk_expiration
-        sent = vary_fields(download.request.headers, received)
-        asked = vary_fields(parts.asked_headers(request), received)
+        sent = vary_fields(download.request.headers, received, secret=secret)
+        asked = vary_fields(parts.asked_headers(request), received, secret=secret)
         final_url = display_url(download.final_url)
         return Entry(
             row=RowKey(request.key_hash, scope=scope, vary=vary_digest(sent), namespace=namespace),
@@ -115,10 +116,12 @@ class Answers:
         download: Download,
         checksum: str,
         header: ImageHeader,
+        *,
+        secret: bytes,
     ) -> Loaded:
         """A whole body that is an image: stored, unless HTTP forbids it, and all of the old bytes dropped."""
         parts = self._parts
-        entry = self.entry(request, scope, download, checksum, header=header)
+        entry = self.entry(request, scope, download, checksum, header=header, secret=secret)
         # Servers in a cluster give other ETags to the same bytes: what is made of them stays.
         is_unchanged = previous is not None and previous.checksum == checksum
         parts.counters.downloads += 1
@@ -152,10 +155,10 @@ class Answers:
             forward_status=download.status,
         )
 
-    def refused(self, request: ImageRequest, scope: str, download: Download) -> None:
+    def refused(self, request: ImageRequest, scope: str, download: Download, *, secret: bytes) -> None:
         """An answer whose status is no image: its head is kept where HTTP lets it count for a while; images stay."""
         parts = self._parts
-        entry = self.entry(request, scope, download, _NO_BODY, namespace="negative")
+        entry = self.entry(request, scope, download, _NO_BODY, namespace="negative", secret=secret)
         if may_store_negative(download.status, download.request.headers, download.headers, entry):
             parts.cache.disk.put(entry, b"")
             for cached in parts.cache.memory.group(request.key_hash):

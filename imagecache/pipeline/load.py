@@ -358,7 +358,8 @@ class Loader:
         checksum, header = await parts.workers.run(
             _inspect, download.body, parts.rules.limits, display_url(request.url)
         )
-        return self._answers.received(request, scope, entry, download, checksum, header)
+        secret = await parts.cache.disk.secret()
+        return self._answers.received(request, scope, entry, download, checksum, header, secret=secret)
 
     async def _download(
         self,
@@ -389,7 +390,7 @@ class Loader:
                 message = "what the server has is not what the call expects (412)"
                 raise PreconditionFailedError(message, url=error.url, status=412, headers=error.headers) from error
             if refused:
-                self._answers.refused(request, scope, refused[-1])
+                self._answers.refused(request, scope, refused[-1], secret=await parts.cache.disk.secret())
             raise
         parts.counters.bytes_received += download.bytes_received
         return download

@@ -262,7 +262,8 @@ class ResponseStage:
         checksum = await parts.workers.run(_checksum, download.body)
         is_part = download.status == 206
         namespace: Namespace = "partial" if is_part else "response"
-        entry = self._answers.entry(request, asked.scope, download, checksum, namespace=namespace)
+        secret = await parts.cache.disk.secret()
+        entry = self._answers.entry(request, asked.scope, download, checksum, secret=secret, namespace=namespace)
         if is_part and part_of(download.headers.get("content-range"), len(download.body)) is None:
             return _passed_on(download, status)
         if parts.currency.is_outrun(entry):

@@ -54,10 +54,11 @@ class StoredAnswers:
         """The stored answer that the request selects (RFC 9111, 4.1)."""
         parts, seen = self._parts, list[Entry]()
         headers, as_sent = parts.asked_headers(request), False
+        secret = await parts.cache.disk.secret()
 
         def choose(entries: Sequence[Entry]) -> Entry | None:
             seen[:] = entries
-            return select(entries, headers, as_sent=as_sent)
+            return select(entries, headers, as_sent=as_sent, secret=secret)
 
         async def look() -> Found:
             stored = await parts.cache.disk.load(

@@ -207,7 +207,8 @@ def test_repeated_fields_and_their_order_are_kept() -> None:
         ("Foo", {"Foo": '"a, b"'}, {"Foo": '"a,b"'}, False),
         ("User-Agent", {"User-Agent": "x (a, b)"}, {"User-Agent": "x (a,b)"}, False),
         # Told apart by the row's scope, and never written down
-        ("Authorization, Cookie", {"Authorization": "a", "Cookie": "a"}, {"Authorization": "b"}, True),
+        ("Authorization, Cookie", {"Authorization": "a", "Cookie": "a"}, {"Authorization": "b"}, False),
+        ("Authorization", {"Authorization": "a"}, {"Authorization": "a", "Cookie": "c"}, True),
         # Selected, to be asked about
         ("*", {"Foo": "1"}, {"Foo": "2"}, True),
         ("*, Foo", {"Foo": "1"}, {"Foo": "2"}, False),
@@ -224,10 +225,19 @@ def test_lines_of_one_field_are_one_list() -> None:
     assert vary_matches(entry, {"Foo": "1, 2"})
 
 
-def test_secrets_are_not_among_the_fields_that_are_kept() -> None:
-    request = {"Authorization": "Bearer t", "Cookie": "c", "Proxy-Authorization": "p", "Accept": "image/*"}
+def test_secrets_are_told_apart_and_are_not_among_what_is_kept() -> None:
+    request = {"Authorization": "Bearer t", "Cookie": "c=hunter2", "Proxy-Authorization": "p", "Accept": "image/*"}
     response = Headers({"Vary": "Authorization, cookie, Proxy-Authorization, Accept"})
-    assert vary_fields(request, response) == (("accept", "image/*"),)
+    kept = dict(vary_fields(request, response, secret=b"secret"))
+    assert kept.pop("accept") == "image/*"
+    assert kept.keys() == {"authorization", "cookie", "proxy-authorization"}
+    for value in kept.values():
+        assert value.startswith("hmac:")
+        assert "hunter2" not in value
+    # Under another secret, no list of guesses leads to the same digests.
+    assert dict(vary_fields(request, response, secret=b"other")).items().isdisjoint(kept.items())
+    others = {**request, "Authorization": "Bearer u"}
+    assert vary_fields(others, response, secret=b"secret") != vary_fields(request, response, secret=b"secret")
 
 
 @pytest.mark.parametrize(

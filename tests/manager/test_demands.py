@@ -367,6 +367,29 @@ async def test_protocol_and_revalidate_choose_by_what_the_modifiers_send(
     assert server.count() == 3
 
 
+async def test_a_token_that_a_modifier_sets_tells_answers_apart_that_vary_on_it(
+    server: ImageServer, images: ImageManager, tmp_path: Path
+) -> None:
+    token = "hunter2"
+
+    def sign(request: DownloadRequest) -> DownloadRequest:
+        return request.with_headers({"Authorization": f"Bearer {token}"})
+
+    images.add_request_modifier(sign)
+    url = server.add("/a.png", headers={"Vary": "Authorization", "Cache-Control": "max-age=100"})
+    await images.fetch(url, policy=PROTOCOL)
+    token = "swordfish"
+    assert (await images.fetch(url, policy=PROTOCOL)).cache_status.forward == "vary-miss"
+    token = "hunter2"
+    images.clear_memory()
+    assert (await images.fetch(url, policy=PROTOCOL)).served_from is ServedFrom.DISK
+    assert server.count() == 2
+    await images.cache.disk.flush()
+    stored = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert b"hunter2" not in stored
+    assert b"swordfish" not in stored
+
+
 # What a result says of itself
 
 
