@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Literal
 
 from ..entry import Entry
@@ -15,9 +14,6 @@ from .storing import storable_headers
 
 MAX_ETAG_LENGTH = 1024
 """A longer one would make every conditional request larger than many an image."""
-
-CONDITION_FIELDS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"})
-"""The fields that make a request conditional (RFC 9110, 13.1)."""
 
 # RFC 9110, 8.8.3, less obs-text; and what servers send without the quotes. "*" is a condition, never a tag.
 _QUOTED_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
@@ -91,11 +87,6 @@ def condition_fields(entry: Entry) -> dict[str, str]:
         # Byte for byte: RFC 9110, 13.1.3, knows servers that honour nothing but what they sent.
         fields["If-Modified-Since"] = modified
     return fields
-
-
-def is_conditional(headers: Mapping[str, str]) -> bool:
-    """Whether the answer to a request may be something else than the whole (RFC 9110, 13.1)."""
-    return any(name.lower() in CONDITION_FIELDS for name in headers)
 
 
 def not_modified_fits(entry: Entry, sent: Headers, received: Headers) -> bool:

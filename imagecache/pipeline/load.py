@@ -107,7 +107,7 @@ class Loader:
         scope = await self._stored.scope(request)
         loaded = await self._ask(request, scope, None, Load(), self._stamp(request), listener, is_plain=True)
         self._check_preconditions(loaded, request)
-        return loaded
+        return replace(loaded, forward="miss")
 
     async def explain(self, request: ImageRequest) -> Explanation:
         """What is stored for the request, and what each policy would do with it now. Asks no server."""

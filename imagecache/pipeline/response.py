@@ -270,19 +270,17 @@ class ResponseStage:
             # A later question was answered sooner.
             return _passed_on(download, status)
         sent, received = download.request.headers, download.headers
-        if (
-            may_store_part(sent, received)
-            if is_part
-            else may_store_response("GET", download.status, sent, received, entry)
-        ):
+        if is_part:
+            may_store = may_store_part(sent, received)
+        else:
+            may_store = may_store_response(asked.method, download.status, sent, received, entry)
+        if may_store:
             parts.currency.answered(entry, checksum)
             parts.cache.put(entry, download.body)
             self._cookies.pop(entry.row, None)
             self._keep_cookies(entry, download.headers)
             status = replace(status, stored=True, ttl=self._ttl(entry))
-        elif previous is not None and forbids_storing(
-            download.request.headers, download.headers, status=download.status
-        ):
+        elif previous is not None and forbids_storing(sent, received, status=download.status):
             parts.currency.answered(entry, None)
             parts.cache.disk.discard(previous)
         if isinstance(decision, Validate) and download.status == 200:

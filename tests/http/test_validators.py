@@ -12,7 +12,6 @@ from imagecache.http.validators import (
     condition_fields,
     etag_of,
     head_effect,
-    is_conditional,
     is_strong_date,
     is_strong_etag,
     is_usable_etag,
@@ -97,12 +96,6 @@ def test_both_validators_are_sent_where_there_are_both(fields: Fields, condition
 def test_a_tag_set_by_hand_is_sent_if_it_can_be() -> None:
     assert condition_fields(replace(stored(), etag='"mine"')) == {"If-None-Match": '"mine"'}
     assert condition_fields(replace(stored(), etag='"mine"\r\nX: y')) == {}
-
-
-@pytest.mark.parametrize("name", ["If-Match", "if-none-match", "If-Modified-Since", "If-Unmodified-Since", "If-Range"])
-def test_a_request_with_any_of_the_five_conditions_is_conditional(name: str) -> None:
-    assert is_conditional({"Accept": "*/*", name: "x"})
-    assert not is_conditional({"Accept": "*/*"})
 
 
 LM, OTHER_LM = date(-DAY), date(-2 * DAY)

@@ -153,6 +153,7 @@ async def test_everybody_who_waited_for_undecodable_bytes_gets_an_answer_of_its_
     assert missing.url == gone
     assert not isinstance(fresh, BaseException)
     assert fresh.served_from is ServedFrom.NETWORK
+    assert (fresh.cache_status.hit, fresh.cache_status.forward) == (False, "miss")
     assert isinstance(refused, NotInCacheError)
     assert refused.url == stored
     assert await images.fetch_data(good, cache_key="one") == server.body("/good.png")
