@@ -230,12 +230,14 @@ class DiskStorage:
         gone: dict[str, None] = {}
         while (expired := await self._ask(lambda index: expire(index, now), None)) is not None:
             gone.update(dict.fromkeys(expired))
-        if await self._ask(lambda index: index.weight() > limit, False):
+        if await self._ask(lambda index: index.weight(limit) > limit, False):
             # A slice a job, so that what is put meanwhile is written in between.
-            while (evicted := await self._ask(lambda index: next(trim(index, limit // 2), None), None)) is not None:
+            while (
+                evicted := await self._ask(lambda index: next(trim(index, limit, limit // 2), None), None)
+            ) is not None:
                 store.writer.evictions += len(evicted)
                 gone.update(dict.fromkeys(evicted))
-        while await self._ask(lambda index: shrink(index, limit // 2), False):
+        while await self._ask(lambda index: shrink(index, limit), False):
             continue
         store.sweep()
         return list(gone)

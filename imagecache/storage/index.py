@@ -13,30 +13,35 @@ from pathlib import Path
 from ..entry import Entry, RowKey
 from .bodies import Bodies
 from .record import encode, seal
-from .rows import Row, rows_after, rows_of_key
+from .rows import Row, number_of, rows_after, rows_of_key
 from .schema import connect, create_or_check
 
 INLINE_LIMIT = 32 * 1024
 """Bodies up to this size lie in the index, in the transaction of their metadata; larger ones in files."""
 ROW_COST = 2 * 1024
-"""What a row counts towards the limit beside its body: metadata, four index entries, what pages leave unused."""
+"""What a row counts towards the limit beside its body: metadata, index entries, what pages leave unused."""
+INDEX_ALLOWANCE = 4 * 2**20
+"""What the index's pages may take beyond the limit and a tenth of it: the tables that hold no entries. Where rows
+need more than they count (long headers, bodies that fill pages badly), the pages themselves are the weight."""
 LOG_LENGTH = 16_384
 """Changes kept for other processes; one that has missed more drops all it has in memory."""
 
-_ROW = "key_hash = ? AND namespace = ? AND scope = ? AND vary = ? AND processor = ?"
+_LEASE = "key_hash = ? AND namespace = ? AND scope = ? AND vary = ? AND processor = ?"
+_ROW = f"key = ? AND {_LEASE}"
 _FIND = f"SELECT id, checksum, cost, file FROM entries WHERE {_ROW}"
 _INSERT = """
-INSERT INTO entries (key_hash, namespace, scope, vary, processor, checksum, etag, stored_until, lifetime, last_access,
-    cost, file, seal, metadata) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO entries (key, key_hash, namespace, scope, vary, processor, checksum, etag, stored_until, lifetime,
+    last_access, cost, file, seal, metadata) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _UPDATE = """
 UPDATE entries SET checksum = ?, etag = ?, stored_until = ?, lifetime = ?, last_access = ?, cost = ?, file = ?,
     seal = ?, metadata = ? WHERE id = ?"""
 _REFRESH = """
 UPDATE entries SET etag = ?, stored_until = ?, lifetime = ?, last_access = ?, seal = ?, metadata = ? WHERE id = ?"""
+_INSERT_BODY = "INSERT INTO bodies (id, body) VALUES (?, ?)"
 _PUT_BODY = "INSERT INTO bodies (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
-_TOUCH = """
+_TOUCH = f"""
 UPDATE entries SET last_access = ?, stored_until = max(stored_until, ? + ifnull(lifetime, -1e18))
-WHERE key_hash = ? AND namespace = ? AND scope = ? AND vary = ? AND processor = ? AND last_access < ?"""
+WHERE {_ROW} AND last_access < ?"""
 # Both walk the one index that has all they ask for; a row is looked at only when it is to go.
 _OLDEST = """
 SELECT last_access, stored_until, id, cost, key_hash, scope, vary, processor, namespace FROM entries
@@ -45,7 +50,7 @@ ORDER BY last_access, stored_until, pinned, id LIMIT ?"""
 _EXPIRED = """
 SELECT id, key_hash, namespace FROM entries INDEXED BY entries_by_access
 WHERE last_access > -1 AND stored_until <= ? AND pinned = 0 LIMIT ?"""
-_ORIGINALS = "SELECT id FROM entries WHERE key_hash = ? AND namespace = 'image' AND processor = ''"
+_ORIGINALS = "SELECT id FROM entries WHERE key = ? AND key_hash = ? AND namespace = 'image' AND processor = ''"
 
 
 Position = tuple[float, float, int]
@@ -121,12 +126,17 @@ class Index:
         rows, stored = self._db.execute("SELECT rows, bytes FROM totals").fetchone()
         return rows, stored
 
-    def weight(self) -> int:
-        """What counts towards the limit: the bodies and a fixed cost a row."""
+    def weight(self, limit: int) -> int:
+        """What counts towards a limit: the bodies and a fixed cost a row, or the index's own pages if they take more
+        than the limit, a tenth of it and an allowance."""
         if self._weight is None or not self._db.in_transaction:
             rows, stored = self.totals()
-            self._weight = stored + rows * ROW_COST
+            self._weight = max(stored + rows * ROW_COST, self.bytes_in_use() - limit // 10 - INDEX_ALLOWANCE)
         return self._weight
+
+    def bytes_in_use(self) -> int:
+        """The pages of the index file that hold something."""
+        return (self._pragma("page_count") - self._pragma("freelist_count")) * self._pragma("page_size")
 
     def find(self, row: RowKey) -> Found | None:
         """What is stored of a row."""
@@ -139,7 +149,7 @@ class Index:
         values = (entry.checksum, entry.etag, entry.stored_until, entry.lifetime, accessed, len(body), file)
         cursor = self._db.execute(_INSERT, (*_columns(entry.row), *values, seal(metadata), metadata))
         if file is None:
-            self._db.execute(_PUT_BODY, (cursor.lastrowid, body))
+            self._db.execute(_INSERT_BODY, (cursor.lastrowid, body))
         if self._weight is not None:
             self._weight += len(body) + ROW_COST
 
@@ -172,8 +182,9 @@ class Index:
 
     def remove_key(self, key_hash: str) -> int:
         """Delete all rows of a key hash, and let other processes know; how many there were."""
-        (count,) = self._db.execute("SELECT count(*) FROM entries WHERE key_hash = ?", (key_hash,)).fetchone()
-        self._db.execute("DELETE FROM entries WHERE key_hash = ?", (key_hash,))
+        key = (number_of(key_hash), key_hash)
+        (count,) = self._db.execute("SELECT count(*) FROM entries WHERE key = ? AND key_hash = ?", key).fetchone()
+        self._db.execute("DELETE FROM entries WHERE key = ? AND key_hash = ?", key)
         self._weight = None
         self.log(key_hash)
         return int(count)
@@ -184,11 +195,12 @@ class Index:
 
     def pin(self, key_hash: str, pinned: bool) -> int:
         """Pin or unpin all rows of a key hash; how many there are."""
-        return self._db.execute("UPDATE entries SET pinned = ? WHERE key_hash = ?", (pinned, key_hash)).rowcount
+        statement = "UPDATE entries SET pinned = ? WHERE key = ? AND key_hash = ?"
+        return self._db.execute(statement, (pinned, number_of(key_hash), key_hash)).rowcount
 
     def set_etag(self, key_hash: str, etag: str | None) -> int:
         """Give the original rows of a key hash another ETag; how many there are."""
-        originals = {row_id for (row_id,) in self._db.execute(_ORIGINALS, (key_hash,)).fetchall()}
+        originals = {row_id for (row_id,) in self._db.execute(_ORIGINALS, (number_of(key_hash), key_hash)).fetchall()}
         rows = [row for row in rows_of_key(self._db, key_hash)[0] if row.row_id in originals]
         for row in rows:
             self._put_etag(row, etag)
@@ -226,7 +238,8 @@ class Index:
 
     def refers_to(self, key_hash: str, file: str) -> bool:
         """Whether a row needs that body file."""
-        found = self._db.execute("SELECT 1 FROM entries WHERE key_hash = ? AND file = ?", (key_hash, file))
+        statement = "SELECT 1 FROM entries WHERE key = ? AND key_hash = ? AND file = ?"
+        found = self._db.execute(statement, (number_of(key_hash), key_hash, file))
         return found.fetchone() is not None
 
     def trash(self, limit: int) -> list[tuple[int, str]]:
@@ -261,15 +274,16 @@ class Index:
     def lease(self, row: RowKey, holder: str, now: float, until: float) -> bool:
         """Take the lease of a row unless another holder has one that runs and is not from the future."""
         self._db.execute("DELETE FROM leases WHERE expires <= ? OR expires > ?", (now, until))
+        row_key = _columns(row)[1:]
         self._db.execute(
-            "INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", (*_columns(row), holder, until)
+            "INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", (*row_key, holder, until)
         )
-        (holding,) = self._db.execute(f"SELECT holder FROM leases WHERE {_ROW}", _columns(row)).fetchone()
+        (holding,) = self._db.execute(f"SELECT holder FROM leases WHERE {_LEASE}", row_key).fetchone()
         return str(holding) == holder
 
     def release(self, row: RowKey, holder: str) -> None:
         """Give a lease back."""
-        self._db.execute(f"DELETE FROM leases WHERE {_ROW} AND holder = ?", (*_columns(row), holder))
+        self._db.execute(f"DELETE FROM leases WHERE {_LEASE} AND holder = ?", (*_columns(row)[1:], holder))
 
     def remove_etags(self, after: int, limit: int) -> int | None:
         """Take the ETags of the next ``limit`` rows away; the id to go on from, None at the end."""
@@ -281,10 +295,7 @@ class Index:
 
     def vacuum(self, pages: int, *, over: int) -> bool:
         """Give up to ``pages`` free pages back if the file is larger than ``over`` bytes; whether to go on."""
-        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-        (count,) = self._db.execute("PRAGMA page_count").fetchone()
-        (size,) = self._db.execute("PRAGMA page_size").fetchone()
-        spare = min(free, count - over // size)
+        spare = min(self._pragma("freelist_count"), self._pragma("page_count") - over // self._pragma("page_size"))
         if spare <= 0:
             return False
         # Each step of the statement frees one page, and execute() makes one step where no column is returned.
@@ -292,9 +303,12 @@ class Index:
         return bool(spare > pages)
 
     def _version(self) -> int:
-        (version,) = self._db.execute("PRAGMA data_version").fetchone()
-        return int(version)
+        return self._pragma("data_version")
+
+    def _pragma(self, name: str) -> int:
+        (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
+        return int(value)
 
 
-def _columns(row: RowKey) -> tuple[str, str, str, str, str]:
-    return row.key_hash, row.namespace, row.scope, row.vary, row.processor
+def _columns(row: RowKey) -> tuple[int, str, str, str, str, str]:
+    return number_of(row.key_hash), row.key_hash, row.namespace, row.scope, row.vary, row.processor

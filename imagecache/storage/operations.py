@@ -101,7 +101,7 @@ class Put:
         found = index.find(row)
         size = len(self.body)
         needed = size + ROW_COST if found is None else size - found.cost
-        if needed > 0 and index.weight() + needed > self.limit:
+        if needed > 0 and index.weight(self.limit) + needed > self.limit:
             raise NoRoomError(needed)
         if found is not None and self._has_same_bytes(index, found):
             index.refresh(found, self.entry, self.accessed)

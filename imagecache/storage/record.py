@@ -25,7 +25,8 @@ class DamagedError(Exception):
 
 class _Metadata(NamedTuple):
     """Written as a list in this order, without names: they would cost more than the values. Another order, or
-    another field, is another schema version."""
+    another field, is another schema version. None stands for what is most often the same as a field before it:
+    ``url`` as ``key``, ``final_url`` as ``url``, ``source_checksum`` as ``checksum``."""
 
     key_hash: str
     scope: str
@@ -33,8 +34,8 @@ class _Metadata(NamedTuple):
     processor: str
     namespace: Namespace
     key: str
-    url: str
-    final_url: str
+    url: str | None
+    final_url: str | None
     status: int
     headers: Sequence[tuple[str, str]]
     vary_fields: Sequence[tuple[str, str]]
@@ -43,7 +44,7 @@ class _Metadata(NamedTuple):
     validated_at: float
     stored_at: float
     checksum: str
-    source_checksum: str
+    source_checksum: str | None
     byte_count: int
     etag: str | None
     format: str | None
@@ -62,8 +63,8 @@ def encode(entry: Entry) -> str:
         row.processor,
         row.namespace,
         entry.key,
-        entry.url,
-        entry.final_url,
+        None if entry.url == entry.key else entry.url,
+        None if entry.final_url == entry.url else entry.final_url,
         entry.status,
         entry.headers.pairs,
         entry.vary_fields,
@@ -72,7 +73,7 @@ def encode(entry: Entry) -> str:
         entry.validated_at,
         entry.stored_at,
         entry.checksum,
-        entry.source_checksum,
+        None if entry.source_checksum == entry.checksum else entry.source_checksum,
         entry.byte_count,
         entry.etag,
         entry.format,
@@ -94,11 +95,12 @@ def decode(metadata: str, sealed: bytes, stored_until: float, lifetime: float | 
         if not hmac.compare_digest(seal(metadata), sealed):
             raise DamagedError("the metadata does not match its seal")
         known = _Metadata._make(json.loads(metadata))
+        url = known.key if known.url is None else known.url
         return Entry(
             row=RowKey(known.key_hash, known.scope, known.vary, known.processor, known.namespace),
             key=known.key,
-            url=known.url,
-            final_url=known.final_url,
+            url=url,
+            final_url=url if known.final_url is None else known.final_url,
             status=known.status,
             headers=Headers([(name, value) for name, value in known.headers]),
             vary_fields=_fields(known.vary_fields),
@@ -109,7 +111,7 @@ def decode(metadata: str, sealed: bytes, stored_until: float, lifetime: float | 
             stored_until=stored_until,
             lifetime=lifetime,
             checksum=known.checksum,
-            source_checksum=known.source_checksum,
+            source_checksum=known.checksum if known.source_checksum is None else known.source_checksum,
             byte_count=known.byte_count,
             etag=known.etag,
             format=known.format,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..entry import Protection
-from .index import ROW_COST, Candidate, Index, Position
+from .index import INDEX_ALLOWANCE, ROW_COST, Candidate, Index, Position
 
 SLICE = 256
 """Rows a transaction: some milliseconds, far below the time that another process waits."""
@@ -16,14 +16,14 @@ VACUUM_PAGES = 256
 """Pages moved in one go."""
 
 
-def trim(index: Index, down_to: int, protection: Protection | None = None) -> Iterator[list[str]]:
-    """Evict least recently used rows until what counts towards the limit is ``down_to`` bytes or less.
+def trim(index: Index, limit: int, down_to: int, protection: Protection | None = None) -> Iterator[list[str]]:
+    """Evict least recently used rows until what counts towards ``limit`` is ``down_to`` bytes or less.
 
     Yields, after each slice, the key hashes of which an image went. Ends early when only pinned and protected rows
     are left.
     """
     after: Position = (-1.0, -1.0, 0)
-    while (excess := index.weight() - down_to) > 0:
+    while (excess := index.weight(limit) - down_to) > 0:
         with index.transaction():
             candidates = index.oldest(after, SLICE)
             chosen = _choose(candidates, excess, protection)
@@ -74,12 +74,13 @@ def clear(index: Index) -> int:
 
 
 def shrink(index: Index, limit: int) -> bool:
-    """Give some free pages back to the file system if the index is larger than ``limit`` bytes; whether to go on.
+    """Give some free pages back to the file system, if the index is larger than ``limit`` bytes or most of it is
+    free; whether to go on.
 
     Not after every eviction: what comes next needs the pages again, and to free the last of a file is to move the
     ones that are in use.
     """
-    return index.vacuum(VACUUM_PAGES, over=limit)
+    return index.vacuum(VACUUM_PAGES, over=min(limit, 2 * index.bytes_in_use() + INDEX_ALLOWANCE))
 
 
 def tidy(index: Index) -> None:

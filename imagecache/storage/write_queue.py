@@ -19,7 +19,7 @@ from .operations import Clear, Operation, Put
 MAX_ROWS = 8_192
 MAX_BYTES = 64 * 2**20
 """Bounds of the queue: beyond them a put is refused, and stays in memory only."""
-BATCH_ROWS = 128
+BATCH_ROWS = 512
 BATCH_BYTES = 4 * 2**20
 """A batch is written at the latest when it has grown to this."""
 TOUCHED_ROWS = 256

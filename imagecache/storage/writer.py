@@ -355,7 +355,7 @@ class Writer:
     def _make_room(self, index: Index, operation: Operation[Any], needed: int) -> None:
         if isinstance(operation, Put):
             down_to = min(operation.limit // 2, operation.limit - needed)
-            for gone in trim(index, down_to, operation.protection):
+            for gone in trim(index, operation.limit, down_to, operation.protection):
                 self.evictions += len(gone)
                 self._did_trim(gone)
             shrink(index, operation.limit)
