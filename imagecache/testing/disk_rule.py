@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sqlite3
 import threading
+import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 Fault = Literal["ENOSPC", "EIO", "EACCES", "EROFS", "ENOENT", "EMFILE", "locked", "corrupt"]
+
+Action = Literal["fail", "hold", "delay", "cut", "kill"]
+
+# Windows knows no SIGKILL, and ends a process at once for any signal but two.
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 # The errno of a file operation; class, code and words of SQLite's for the same trouble.
 _FAULTS: dict[str, tuple[int, type[sqlite3.Error], int, str]] = {
@@ -41,14 +48,24 @@ class DiskRule:
     """What happens to the operations that match it. :meth:`remove` ends it; ``calls`` counts those it met."""
 
     def __init__(
-        self, operation: str, *, name: str = "*", fault: Fault | None = None, after: int = 0, times: int | None = None
+        self,
+        operation: str,
+        action: Action,
+        *,
+        name: str = "*",
+        fault: Fault = "EIO",
+        seconds: float = 0.0,
+        after: int = 0,
+        times: int | None = None,
     ) -> None:
-        if fault is not None and fault not in _FAULTS:
+        if fault not in _FAULTS:
             raise ValueError(f"{fault!r} is none of {', '.join(_FAULTS)}")
+        self.action = action
         self.calls = 0
         self._operation = operation
         self._name = name
         self._fault = fault
+        self._seconds = seconds
         self._last = None if times is None else after + times
         self._after = after
         self._gate = threading.Event()
@@ -60,20 +77,28 @@ class DiskRule:
         is_named = fnmatchcase(call.operation, self._operation) and fnmatchcase(Path(call.path).name, self._name)
         return is_named and not self._is_removed
 
-    def meet(self, call: DiskCall) -> None:
-        """Fail the call, or hold it, if its turn has come."""
+    def meet(self, call: DiskCall) -> bool:
+        """Do to the call what the rule says, if its turn has come; whether it is to be cut short."""
         with self._arrived:
             number, self.calls = self.calls, self.calls + 1
             self._arrived.notify_all()
         if number < self._after or (self._last is not None and number >= self._last):
-            return
-        if self._fault is None:
-            self._gate.wait()
-        elif call.operation.startswith("sqlite."):
-            raise _sqlite_error(self._fault)
-        else:
-            number = _FAULTS[self._fault][0]
-            raise OSError(number, os.strerror(number), call.path)
+            return False
+        match self.action:
+            case "hold":
+                self._gate.wait()
+            case "delay":
+                time.sleep(self._seconds)
+            case "kill":
+                os.kill(os.getpid(), _KILL)
+            case "fail" if call.operation.startswith("sqlite."):
+                raise _sqlite_error(self._fault)
+            case "fail":
+                code = _FAULTS[self._fault][0]
+                raise OSError(code, os.strerror(code), call.path)
+            case "cut":
+                return True
+        return False
 
     def wait_until_met(self, calls: int = 1, timeout: float = 10.0) -> None:
         """Block this thread until so many calls have come. Raises TimeoutError after ``timeout`` seconds."""

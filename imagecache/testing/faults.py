@@ -76,11 +76,23 @@ class FaultyDisk:
         ``name`` is a pattern for the file's name. ``"locked"`` and ``"corrupt"`` are SQLite's; of a file they are
         EBUSY and EIO. Raises ValueError for a fault that is none.
         """
-        return self._add(DiskRule(operation, name=name, fault=fault, after=after, times=times))
+        return self._add(DiskRule(operation, "fail", name=name, fault=fault, after=after, times=times))
 
     def hold(self, operation: str, *, name: str = "*", after: int = 0, times: int | None = None) -> DiskRule:
         """Make an operation wait, in its thread, until the rule is removed: a disk that hangs."""
-        return self._add(DiskRule(operation, name=name, after=after, times=times))
+        return self._add(DiskRule(operation, "hold", name=name, after=after, times=times))
+
+    def delay(self, operation: str, seconds: float, *, name: str = "*", times: int | None = None) -> DiskRule:
+        """Make an operation take that much longer, in its thread: a slow disk."""
+        return self._add(DiskRule(operation, "delay", name=name, seconds=seconds, times=times))
+
+    def cut(self, *, name: str = "*", after: int = 0, times: int | None = None) -> DiskRule:
+        """Let ``os.write`` take half of what it is given, as it may near the end of a disk."""
+        return self._add(DiskRule("write", "cut", name=name, after=after, times=times))
+
+    def kill(self, operation: str, *, name: str = "*", after: int = 0) -> DiskRule:
+        """Kill this very process (SIGKILL) as it comes to an operation: for a child that a test has made."""
+        return self._add(DiskRule(operation, "kill", name=name, after=after))
 
     def heal(self) -> None:
         """Remove every rule: the disk works again."""
@@ -92,13 +104,13 @@ class FaultyDisk:
         self._rules = [*self._rules, rule]
         return rule
 
-    def meet(self, operation: str, path: str) -> None:
-        """Note a call and let the rules have it."""
+    def meet(self, operation: str, path: str) -> bool:
+        """Note a call and let the rules have it; whether it is to be cut short."""
         call = DiskCall(operation, path)
         self.calls.append(call)
-        for rule in self._rules:
-            if rule.matches(call):
-                rule.meet(call)
+        # Every rule that matches counts the call, whatever another one does to it.
+        is_cut = [rule.meet(call) for rule in self._rules if rule.matches(call)]
+        return any(is_cut)
 
     def path_of(self, target: object) -> str | None:
         """The path under the folder that an argument (a path, or a descriptor opened there) is about, or None."""
@@ -140,7 +152,8 @@ class FaultyDisk:
             path = self.path_of(args[position]) if len(args) > position else None
             if path is None:
                 return original(*args, **kwargs)
-            self.meet(operation, path)
+            if self.meet(operation, path) and operation == "write":
+                return original(*_cut(args), **kwargs)  # type: ignore[arg-type]  # the arguments of os.write
             result = original(*args, **kwargs)
             if operation == "open" and isinstance(result, int):
                 self._paths_of[result] = path
@@ -184,6 +197,12 @@ class FaultyDisk:
             return original(database, *args, factory=faulty_connection(factory, self.meet, path), **kwargs)
 
         return connect
+
+
+def _cut(args: tuple[object, ...]) -> tuple[object, ...]:
+    descriptor, body, *_ = args
+    assert isinstance(body, bytes | bytearray | memoryview)
+    return descriptor, body[: max(1, len(body) // 2)]
 
 
 class _FaultyFile:

@@ -21,7 +21,7 @@ def verb_of(statement: str) -> str:
 
 
 def faulty_connection(
-    base: type[sqlite3.Connection], meet: Callable[[str, str], None], path: str
+    base: type[sqlite3.Connection], meet: Callable[[str, str], object], path: str
 ) -> type[sqlite3.Connection]:
     """A connection class over ``base`` that calls ``meet("sqlite.<verb>", path)`` before each statement."""
 

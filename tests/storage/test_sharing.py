@@ -22,7 +22,7 @@ from imagecache.storage.leases import LEASE_SECONDS
 from imagecache.storage.stored import StoreStatus
 from imagecache.testing.clock import FakeClock
 
-from .entries import URL, entry_for, variant_of
+from .entries import entry_for, variant_of
 from .test_disk import body_files, body_of, swept
 
 LARGE = os.urandom(INLINE_LIMIT + 1)
@@ -367,40 +367,3 @@ class TestOtherProcesses:
             """
         done = await asyncio.gather(*(asyncio.to_thread(python, script, tmp_path) for _ in range(3)))
         assert [(d.stdout, d.stderr) for d in done] == [("True\n", "")] * 3
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
-async def test_a_process_killed_at_any_instant_leaves_every_entry_whole_or_absent(
-    make_disk: MakeDisk, tmp_path: Path, folder: Path
-) -> None:
-    script = """
-        async def main():
-            disk = DiskStorage(folder, clock=clock, limit=600_000)
-            number = int.from_bytes(os.urandom(4))
-            while True:
-                number += 1
-                body = number.to_bytes(8) * (1 + number % 3 * 2500)
-                await disk.put(entry_for(clock, body, str(number % 50)), body)
-                if number % 20 == 0: await disk.remove(entry_for(clock, body, str(number % 50)).row.key_hash)
-                if number % 3 == 0: print(number, flush=True)
-        asyncio.run(main())
-        """
-    for kills in range(8):
-        with process(script, tmp_path) as child:
-            assert child.stdout is not None
-            for _ in range(1 + kills):
-                await asyncio.to_thread(child.stdout.readline)
-    disk = make_disk()
-    entries = [entry async for entry in disk.entries()]
-    assert entries
-    for entry in entries:
-        body = await body_of(disk, entry)
-        assert body is not None
-        assert body == body[:8] * (len(body) // 8)
-    assert await disk.size() == sum(entry.byte_count for entry in entries)
-    await disk.clean()
-    await swept(disk)
-    remaining = [entry async for entry in disk.entries()]
-    assert len(body_files(folder)) == sum(entry.byte_count > INLINE_LIMIT for entry in remaining)
-    assert URL not in {entry.url for entry in entries}

@@ -248,3 +248,37 @@ def test_an_unknown_fault_is_refused(folder: Path) -> None:
 )
 def test_the_verb_of_a_statement(statement: str, verb: str) -> None:
     assert verb_of(statement) == verb
+
+
+def test_a_write_that_is_cut_takes_half(folder: Path) -> None:
+    with FaultyDisk(folder) as disk:
+        disk.cut(times=1)
+        descriptor = os.open(folder / "new", os.O_WRONLY | os.O_CREAT)
+        try:
+            assert os.write(descriptor, b"12345678") == 4
+            assert os.write(descriptor, b"5678") == 4
+        finally:
+            os.close(descriptor)
+    assert (folder / "new").read_bytes() == b"12345678"
+
+
+def test_a_slow_disk_does_the_same_later(folder: Path) -> None:
+    with FaultyDisk(folder) as disk:
+        rule = disk.delay("open", 0.001, times=1)
+        assert (folder / "there").read_bytes() == b"content"
+        assert rule.calls == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the process that is killed is a fork")
+def test_a_process_is_killed_as_it_comes_to_an_operation(folder: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with FaultyDisk(folder) as disk:
+            disk.kill("write", after=1)
+            (folder / "first").write_bytes(b"x")
+            (folder / "second").write_bytes(b"x")
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert (folder / "first").read_bytes() == b"x"
+    assert (folder / "second").read_bytes() == b""
