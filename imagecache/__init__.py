@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         TruncatedBodyError as TruncatedBodyError,
         WrongLoopError as WrongLoopError,
     )
-    from .expiration import StorageExpiration as StorageExpiration
+    from .expiration import AccessExtension as AccessExtension, StorageExpiration as StorageExpiration
     from .headers import Headers as Headers
     from .http.explanation import Explanation as Explanation
     from .imaging.limits import ImageLimits as ImageLimits
@@ -115,6 +115,14 @@ if TYPE_CHECKING:
     from .storage.disk import DiskStorage as DiskStorage
     from .storage.etags import ETagRegistry as ETagRegistry
     from .storage.memory import MemoryStorage as MemoryStorage
+    from .storage.stats import CacheHealth as CacheHealth, CacheStats as CacheStats, TierStats as TierStats
+    from .storage.stored import (
+        DiskState as DiskState,
+        Stored as Stored,
+        StoreResult as StoreResult,
+        StoreStatus as StoreStatus,
+    )
+    from .storage.verify import Damaged as Damaged, VerifyReport as VerifyReport
 
 __version__ = "0.1.0"
 
@@ -133,7 +141,7 @@ _MODULES = {
         "ProcessorError", "RedirectError", "RequestError", "RequestModifierError", "ResponseError",
         "ResponseRefusedError", "StorageError", "TimedOutError", "TruncatedBodyError", "WrongLoopError",
     ),
-    "expiration": ("StorageExpiration",),
+    "expiration": ("AccessExtension", "StorageExpiration"),
     "headers": ("Headers",),
     "http.explanation": ("Explanation",),
     "imaging.limits": ("ImageLimits",),
@@ -171,6 +179,9 @@ _MODULES = {
     "storage.disk": ("DiskStorage",),
     "storage.etags": ("ETagRegistry",),
     "storage.memory": ("MemoryStorage",),
+    "storage.stats": ("CacheHealth", "CacheStats", "TierStats"),
+    "storage.stored": ("DiskState", "StoreResult", "StoreStatus", "Stored"),
+    "storage.verify": ("Damaged", "VerifyReport"),
 }  # fmt: skip
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -69,6 +69,13 @@ class ImageCacheDelegate:
     def did_fail_to_store(self, url: str, error: Exception) -> Awaitable[None] | None:
         """The image came and was handed out, and could not be kept on disk."""
 
+    def did_fail_on_disk(self, operation: str, error: Exception) -> Awaitable[None] | None:
+        """The disk tier failed to ``"open"``, ``"read"``, ``"write"`` or ``"use the index"``.
+
+        Told once, and again only after the same has worked in between. Images go on being fetched; while the folder
+        cannot be opened they are kept in memory only.
+        """
+
     def did_refresh_image(self, url: str, changed: bool) -> Awaitable[None] | None:
         """A copy that had been served was revalidated behind; ``changed`` if the server has another one."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+from .expiration import StorageExpiration
 from .headers import Headers
+from .keys import display_url, hash_for_key, key_for_url
 
 Namespace = Literal["image", "response", "partial", "negative"]
 """Answers of ``fetch_response`` are rows of their own, so that an image call never meets an HTML page, and parts of
@@ -68,6 +71,45 @@ class Entry:
     width: int | None = None
     height: int | None = None
     asked_fields: tuple[tuple[str, str], ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        url: str,
+        data: bytes,
+        *,
+        now: float,
+        expiration: StorageExpiration,
+        key: str | None = None,
+        etag: str | None = None,
+        format: str | None = None,
+    ) -> Entry:
+        """The entry of bytes that came by another way than HTTP; hashes them, so large ones in a worker thread.
+
+        ``key`` is the identity to store them under, that of the URL where it is not given.
+        """
+        key = key_for_url(url) if key is None else key
+        checksum = hashlib.sha256(data).hexdigest()
+        return cls(
+            row=RowKey(hash_for_key(key)),
+            key=display_url(key),
+            url=display_url(url),
+            final_url=display_url(url),
+            status=200,
+            headers=Headers({} if etag is None else {"ETag": etag}),
+            vary_fields=(),
+            request_time=now,
+            response_time=now,
+            validated_at=now,
+            stored_at=now,
+            stored_until=expiration.stored_until(now),
+            lifetime=expiration.seconds,
+            checksum=checksum,
+            source_checksum=checksum,
+            byte_count=len(data),
+            etag=etag,
+            format=format,
+        )
 
 
 class Protection:

@@ -10,6 +10,32 @@ SECONDS_PER_DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
+class AccessExtension:
+    """What an access does to how long a thing is stored (Kingfisher's ``ExpirationExtending``).
+
+    Made by :meth:`none`, :meth:`by_lifetime` (what happens where nothing is said) and :meth:`to`.
+    """
+
+    expiration: StorageExpiration | None = None
+    is_none: bool = False
+
+    @classmethod
+    def none(cls) -> AccessExtension:
+        """The thing runs out when it would have without the access."""
+        return cls(is_none=True)
+
+    @classmethod
+    def by_lifetime(cls) -> AccessExtension:
+        """Its own lifetime begins again; a date stays (Kingfisher's ``cacheTime``)."""
+        return cls()
+
+    @classmethod
+    def to(cls, expiration: ExpirationLike) -> AccessExtension:
+        """Another expiration from now on, sooner or later than its own (Kingfisher's ``expirationTime``)."""
+        return cls(expiration=as_expiration(expiration))
+
+
+@dataclass(frozen=True, slots=True)
 class StorageExpiration:
     """When a stored thing is no longer used (Kingfisher's ``StorageExpiration``).
 
@@ -77,3 +103,10 @@ def as_expiration(value: ExpirationLike, *, name: str = "expiration") -> Storage
         case int() | float():
             return StorageExpiration.after_seconds(value)
     raise TypeError(f"{name} is a StorageExpiration, a timedelta, seconds or None (never), not {value!r}")
+
+
+def as_extension(value: AccessExtension, *, name: str) -> AccessExtension:
+    """The extension that an argument is; TypeError for what is none."""
+    if not isinstance(value, AccessExtension):
+        raise TypeError(f"{name} is an AccessExtension, such as AccessExtension.none(), not {value!r}")
+    return value

@@ -16,7 +16,7 @@ from .clock import Clock, SystemClock
 from .delegate import Delegates, Handle
 from .entry import Entry
 from .errors import ImageCacheError
-from .expiration import SECONDS_PER_DAY, ExpirationLike, as_expiration
+from .expiration import SECONDS_PER_DAY, ExpirationLike, StorageExpiration, as_expiration
 from .headers import Headers
 from .http.explanation import Explanation
 from .imaging.encode import Encoding, check_quality
@@ -29,7 +29,6 @@ from .network.settings import NetworkOptions, Timeouts
 from .pipeline.behind import RefreshBehind
 from .pipeline.cached import CachedImage, Currency
 from .pipeline.encoded import AnyEncoding, EncodeStage, LikeSource
-from .pipeline.files import check_target, write_atomically
 from .pipeline.flight import Caller, FlightTable
 from .pipeline.lifetime import Lifetime
 from .pipeline.load import Loader
@@ -46,6 +45,7 @@ from .protocols import CacheSerializer, RedirectHandler, RequestModifier, RetryS
 from .request import CachePolicy, FetchOptions, ImageRequest, ResponseOptions
 from .result import CachedResponse, ImageResult, ServedFrom
 from .storage.cache import ImageCache
+from .storage.files import check_target, write_atomically
 from .units import parse_size
 
 if TYPE_CHECKING:
@@ -148,8 +148,6 @@ class ImageManager:
         )
         rules = Rules(
             limits=limits or ImageLimits(),
-            memory_expiration=as_expiration(memory_expiration, name="memory_expiration"),
-            disk_expiration=as_expiration(disk_expiration, name="disk_expiration"),
             revalidate_after=check_timeout(revalidate_after),
             use_etags=etags,
             keep_no_store=keep_no_store,
@@ -163,11 +161,13 @@ class ImageManager:
             memory_limit=memory_bytes,
             memory_items=memory_items,
             disk_limit=disk_bytes,
-            memory_expiration=rules.memory_expiration,
-            disk_expiration=rules.disk_expiration,
+            memory_expiration=as_expiration(memory_expiration, name="memory_expiration"),
+            disk_expiration=as_expiration(disk_expiration, name="disk_expiration"),
             delegates=self._delegates,
             key_for_url=key_for_url,
             on_change=self._changed_elsewhere,
+            check_body=self._check_body,
+            decodes_waiting=lambda: self._workers.waiting,
         )
         budget = parse_size(decode_budget, name="decode_budget") if decode_budget is not None else memory_bytes
         self._workers = Workers(threads=decode_threads, budget=budget)
@@ -352,6 +352,42 @@ class ImageManager:
         """The entity tags of what is stored."""
         return self.cache.etags
 
+    @property
+    def memory_limit(self) -> int:
+        """The most bytes of pixels in memory. Setting it (bytes or a text) evicts at once."""
+        return self.cache.memory.limit
+
+    @memory_limit.setter
+    def memory_limit(self, limit: int | str) -> None:
+        self.cache.memory.limit = parse_size(limit, name="memory_limit")
+
+    @property
+    def disk_limit(self) -> int:
+        """The most bytes on disk. Setting it (bytes or a text) lower evicts behind, down to half of it."""
+        return self.cache.disk.limit
+
+    @disk_limit.setter
+    def disk_limit(self, limit: int | str) -> None:
+        self.cache.disk.limit = parse_size(limit, name="disk_limit")
+
+    @property
+    def memory_expiration(self) -> StorageExpiration:
+        """How long memory keeps an image after its last use. Setting it is for what is kept from then on."""
+        return self.cache.memory.expiration
+
+    @memory_expiration.setter
+    def memory_expiration(self, expiration: ExpirationLike) -> None:
+        self.cache.memory.expiration = as_expiration(expiration, name="memory_expiration")
+
+    @property
+    def disk_expiration(self) -> StorageExpiration:
+        """How long the disk keeps bytes after their last use. Setting it is for what is stored from then on."""
+        return self.cache.disk_expiration
+
+    @disk_expiration.setter
+    def disk_expiration(self, expiration: ExpirationLike) -> None:
+        self.cache.disk_expiration = as_expiration(expiration, name="disk_expiration")
+
     # Storing
 
     async def remove(self, url: str) -> int:
@@ -444,7 +480,7 @@ class ImageManager:
         """The image in memory, if the policy of the call lets it be the answer."""
         if request.policy not in _MAY_HIT_MEMORY or self.is_closed:
             return None
-        cached = self.cache.memory.get(memory_key(request))
+        cached = self.cache.memory.get(memory_key(request), request.memory_extension)
         if cached is None:
             return None
         if request.policy is CachePolicy.PROTOCOL:
@@ -517,6 +553,12 @@ class ImageManager:
         """Count an error, and let it be about the URL that was asked for: who started the work may have had another."""
         self.counters.failures += 1
         error.url = display_url(request.url)
+
+    async def _check_body(self, entry: Entry, body: bytes) -> str | None:
+        """Why stored bytes are no image, for ``cache.verify()``."""
+        if entry.row.namespace != "image" or entry.format is None:
+            return None
+        return await self._pixels.problem_with(entry, body)
 
     # Behind the calls
 

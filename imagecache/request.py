@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from .expiration import ExpirationLike, StorageExpiration
+from .expiration import AccessExtension, ExpirationLike, StorageExpiration
 from .headers import Headers
 from .keys import display_url
 
@@ -91,6 +91,8 @@ class FetchOptions(TypedDict, total=False):
     ``progress``          called with (received, total) on the loop
     ``memory_expiration`` how long memory keeps this image
     ``disk_expiration``   how long the disk keeps these bytes
+    ``memory_extension``  what a hit in memory does to its expiration: an :class:`AccessExtension`
+    ``disk_extension``    the same for a hit on disk
     ``max_age``           seconds: no stored copy that is older (RFC 9111, 5.2.1.1)
     ``max_stale``         seconds: a stored copy that has been stale for longer will not do (5.2.1.2); inf: any
     ``min_fresh``         seconds: a stored copy has to stay fresh for at least as long (5.2.1.3)
@@ -115,6 +117,8 @@ class FetchOptions(TypedDict, total=False):
     progress: ProgressCallback
     memory_expiration: ExpirationLike
     disk_expiration: ExpirationLike
+    memory_extension: AccessExtension
+    disk_extension: AccessExtension
     max_age: float
     max_stale: float
     min_fresh: float
@@ -167,6 +171,8 @@ class ImageRequest:
     progress: ProgressCallback | None = None
     memory_expiration: StorageExpiration | None = None
     disk_expiration: StorageExpiration | None = None
+    memory_extension: AccessExtension | None = None
+    disk_extension: AccessExtension | None = None
     max_retry_after: float | None = None
     protection: Protection | None = None
     max_age: float | None = None

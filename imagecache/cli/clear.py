@@ -14,7 +14,7 @@ from .options import add_cache_options, make_manager
 
 if TYPE_CHECKING:
     from ..manager import ImageManager
-    from ..storage.cache import CacheStats
+    from ..storage.stats import CacheHealth
     from .options import Commands
 
 
@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> ExitCode:
     """Ask where a person can answer, then clear."""
     if not args.yes and not _confirmed():
         return ExitCode.USAGE
-    stats = asyncio.run(_clear(make_manager(args)))
-    if stats.disk_state is DiskState.UNAVAILABLE:
-        complain(f"nothing is cleared, the disk tier is {stats.disk_state.value}: {stats.last_fault}")
+    health = asyncio.run(_clear(make_manager(args)))
+    if health.disk_state is DiskState.UNAVAILABLE:
+        complain(f"nothing is cleared, the disk tier is {health.disk_state.value}: {health.last_fault}")
         return ExitCode.INCOMPLETE
     say("cleared")
     return ExitCode.OK
@@ -47,7 +47,7 @@ def _confirmed() -> bool:
     return input("Remove everything that is stored? [y/N] ").strip().lower() in {"y", "yes"}
 
 
-async def _clear(images: ImageManager) -> CacheStats:
+async def _clear(images: ImageManager) -> CacheHealth:
     async with images:
         await images.cache.clear()
-        return await images.cache.stats()
+        return images.cache.health()

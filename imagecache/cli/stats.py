@@ -14,7 +14,7 @@ from .options import add_cache_options, folder_of, make_manager
 
 if TYPE_CHECKING:
     from ..manager import ImageManager
-    from ..storage.cache import CacheStats
+    from ..storage.stats import CacheHealth, TierStats
     from .options import Commands
 
 
@@ -28,22 +28,24 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> ExitCode:
     """Print the numbers, for people or for programs. Memory is not among them: this process has just begun."""
-    stats = asyncio.run(_stats(make_manager(args)))
+    disk, health = asyncio.run(_stats(make_manager(args)))
     folder = str(folder_of(args) or "")
     if args.json:
-        numbers = {"count": stats.disk_count, "bytes": stats.disk_bytes, "limit": stats.disk_limit}
-        print(json.dumps({"folder": folder, "state": stats.disk_state.value, **numbers}))
+        numbers = {"count": disk.count, "bytes": disk.bytes, "limit": disk.limit}
+        print(json.dumps({"folder": folder, "state": health.disk_state.value, **numbers}))
     else:
-        used = stats.disk_bytes / stats.disk_limit if stats.disk_limit else 0.0
+        used = disk.bytes / disk.limit if disk.limit else 0.0
         say(f"folder  {folder}")
-        say(f"images  {stats.disk_count:,}")
-        say(f"bytes   {format_size(stats.disk_bytes)} of {format_size(stats.disk_limit)} ({used:.1%})")
-    if stats.last_fault is not None:
-        complain(f"the disk tier is {stats.disk_state.value}: {stats.last_fault}")
+        say(f"images  {disk.count:,}")
+        say(f"bytes   {format_size(disk.bytes)} of {format_size(disk.limit)} ({used:.1%})")
+    if health.last_fault is not None:
+        complain(f"the disk tier is {health.disk_state.value}: {health.last_fault}")
         return ExitCode.INCOMPLETE
     return ExitCode.OK
 
 
-async def _stats(images: ImageManager) -> CacheStats:
+async def _stats(images: ImageManager) -> tuple[TierStats, CacheHealth]:
     async with images:
-        return await images.cache.stats()
+        # In this order: the first look is what opens the folder.
+        stats = await images.cache.stats()
+        return stats.disk, images.cache.health()

@@ -43,7 +43,7 @@ class Answers:
         """What is known of an answer. ``checksum`` is that of its body, ``secret`` the index's."""
         parts, received = self._parts, download.headers
         now = parts.clock.time()
-        expiration = request.disk_expiration or parts.rules.disk_expiration
+        expiration = request.disk_expiration or parts.cache.disk_expiration
         sent = vary_fields(download.request.headers, received, secret=secret)
         asked = vary_fields(parts.asked_headers(request), received, secret=secret)
         final_url = display_url(download.final_url)
@@ -75,7 +75,7 @@ class Answers:
     def renewed(self, request: ImageRequest, entry: Entry, download: Download) -> Entry:
         """A stored answer after a 304, or a HEAD that speaks of it: headers merged, freshness renewed, both kinds."""
         now = self._parts.clock.time()
-        expiration = request.disk_expiration or self._parts.rules.disk_expiration
+        expiration = request.disk_expiration or self._parts.cache.disk_expiration
         return replace(
             entry,
             headers=merged_headers(entry.headers, download.headers, received_at=download.response_time),

@@ -86,7 +86,7 @@ class EncodeStage:
         """From the disk if they were made before of the same body, else made now."""
         parts = self._parts
         variant = variant_of(request, encoding.identifier)
-        stored = await read_variant(parts, loaded.entry, variant)
+        stored = await read_variant(parts, loaded.entry, variant, request)
         if stored is not None and stored.body is not None:
             return Encoded(stored.body, stored.entry.checksum, stored.entry.format or "")
         made = await self._pixels.attempt(loaded, request, flight)

@@ -200,7 +200,7 @@ class Loader:
             case Serve(stale, behind) if found.entry is not None:
                 stamp.entry = found.entry
                 parts.counters.disk_hits += 1
-                parts.cache.disk.touch(found.entry.row)
+                parts.cache.disk.touch(found.entry.row, request.disk_extension)
                 if behind:
                     parts.refresh_behind(request)
                 metrics = Metrics(disk_read=read_time)
@@ -402,7 +402,7 @@ class Loader:
         """Of those who waited for the same bytes, whoever wants them kept longest has its way."""
         if not loaded.may_keep or loaded.stored is None:
             return loaded
-        expiration = request.disk_expiration or self._parts.rules.disk_expiration
+        expiration = request.disk_expiration or self._parts.cache.disk_expiration
         until = expiration.stored_until(loaded.entry.validated_at)
         if until <= loaded.entry.stored_until:
             return loaded

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
-from ..expiration import StorageExpiration, as_expiration
+from ..expiration import AccessExtension, StorageExpiration, as_expiration, as_extension
 from ..headers import Headers
 from ..http.validators import is_strong_etag
 from ..keys import check_url, hash_for_key
@@ -55,6 +55,8 @@ def request_for(
         progress=options.get("progress"),
         memory_expiration=_expiration(options, "memory_expiration"),
         disk_expiration=_expiration(options, "disk_expiration"),
+        memory_extension=_extension(options, "memory_extension"),
+        disk_extension=_extension(options, "disk_extension"),
         max_age=_seconds(options, "max_age"),
         max_stale=_seconds(options, "max_stale"),
         min_fresh=_seconds(options, "min_fresh"),
@@ -189,6 +191,10 @@ def _partition(partition: str | Callable[[], str]) -> str:
 
 def _expiration(options: FetchOptions, name: str) -> StorageExpiration | None:
     return as_expiration(options[name], name=name) if name in options else None  # type: ignore[literal-required]  # the two names of the caller
+
+
+def _extension(options: FetchOptions, name: str) -> AccessExtension | None:
+    return as_extension(options[name], name=name) if name in options else None  # type: ignore[literal-required]  # the two names of the caller
 
 
 assert set(MODES) == {*get_args(get_args(ImageMode)[0]), None}

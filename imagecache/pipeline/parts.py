@@ -30,8 +30,6 @@ class Rules:
     """What a manager was told once, for all its calls. Durations in seconds, None for never."""
 
     limits: ImageLimits
-    memory_expiration: StorageExpiration
-    disk_expiration: StorageExpiration
     revalidate_after: float | None
     use_etags: bool
     keep_no_store: bool

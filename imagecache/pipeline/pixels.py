@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..entry import Entry
 from ..errors import ImageCacheError, ImageError, ProcessorError
 from ..imaging.decode import DecodeOptions, decode, decoded_cost, options_for
 from ..imaging.header import read_header
@@ -118,7 +119,7 @@ class PixelStage:
         self, loaded: Loaded, request: ImageRequest, serializer: CacheSerializer
     ) -> Pixels | None:
         parts = self._parts
-        stored = await read_variant(parts, loaded.entry, variant_of(request, serializer.identifier))
+        stored = await read_variant(parts, loaded.entry, variant_of(request, serializer.identifier), request)
         if stored is None or stored.body is None:
             return None
         options = DecodeOptions(mode=request.mode)
@@ -138,7 +139,7 @@ class PixelStage:
         limits, url = parts.rules.limits, display_url(request.url)
         started = time.perf_counter()
         try:
-            cost = await self._cost(loaded, body, options)
+            cost = await self._cost(loaded.entry, body, options)
             shared = await parts.workers.run(_decode, body, options, limits, url, cost=cost)
         except ImageError as error:
             parts.currency.supersede(loaded.entry.row, None)
@@ -149,12 +150,22 @@ class PixelStage:
         parts.counters.decodes += 1
         return Pixels(shared, decode_time=time.perf_counter() - started)
 
-    async def _cost(self, loaded: Loaded, body: bytes, options: DecodeOptions) -> int:
+    async def problem_with(self, entry: Entry, body: bytes) -> str | None:
+        """Why stored bytes do not decode, or None if they do."""
+        options = options_for((), "auto")
+        try:
+            cost = await self._cost(entry, body, options)
+            await self._parts.workers.run(_decode, body, options, self._parts.rules.limits, entry.url, cost=cost)
+        except ImageError as error:
+            return error.message
+        return None
+
+    async def _cost(self, entry: Entry, body: bytes, options: DecodeOptions) -> int:
         """What decoding will hold at one time, bytes: for small images a bound, for others what the header says."""
-        bound = (loaded.entry.width or 0) * (loaded.entry.height or 0) * MOST_BYTES_PER_PIXEL
+        bound = (entry.width or 0) * (entry.height or 0) * MOST_BYTES_PER_PIXEL
         if 0 < bound <= SMALL_COST:
             return bound
-        url = display_url(loaded.entry.url)
+        url = display_url(entry.url)
         header = await self._parts.workers.run(partial(read_header, body, limits=self._parts.rules.limits, url=url))
         return decoded_cost(header, options)
 

@@ -26,7 +26,7 @@ def variant_of(request: ImageRequest, encoding: str) -> str:
     return mode + "|>".join([*(processor.identifier for processor in request.processors), encoding])
 
 
-async def read_variant(parts: Parts, entry: Entry, variant: str) -> Stored | None:
+async def read_variant(parts: Parts, entry: Entry, variant: str, request: ImageRequest) -> Stored | None:
     """A stored variant with its bytes, if it was made of the very body of ``entry``."""
 
     def of_this_body(entries: Sequence[Entry]) -> Entry | None:
@@ -38,7 +38,7 @@ async def read_variant(parts: Parts, entry: Entry, variant: str) -> Stored | Non
         row.key_hash, key=entry.key, scope=row.scope, processor=variant, choose=of_this_body
     )
     if stored is not None:
-        parts.cache.disk.touch(stored.entry.row)
+        parts.cache.disk.touch(stored.entry.row, request.disk_extension)
     return stored
 
 

@@ -15,22 +15,26 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ..clock import Clock, TimerHandle
+from ..clock import Clock, SystemClock, TimerHandle
 from ..delegate import Handle
 from ..entry import Entry, Namespace, Protection, RowKey
 from ..errors import StorageError
+from ..expiration import AccessExtension
+from .access import access
 from .held import HeldFiles
 from .index import ROW_COST, Index
 from .keeper import is_busy
 from .leases import Leases
+from .listing import entries_of
 from .operations import Change, Clear, Discard, Mark, Operation, Pin, Put, Refresh, Remove, SetETag, original_of
 from .readers import Lookup
 from .registry import REGISTRY
-from .rows import Row, rows_after
-from .store import FaultListener, Store, Subscriber
+from .rows import Order
+from .store import Store, Subscriber
 from .stored import DiskState, Stored, StoreResult, StoreStatus
 from .trimming import expire, shrink, trim
-from .writer import UNUSABLE
+from .verify import BodyCheck, VerifyReport, verify
+from .writer import UNUSABLE, tell
 
 T = TypeVar("T")
 
@@ -39,7 +43,6 @@ PATIENCE = 2.0
 """Seconds that removing, clearing or flushing waits for a process that does not let go of the index."""
 TOUCH_DELAY = 10.0
 """Seconds after which accesses are written, if nothing else was written before."""
-ENTRIES_SLICE = 256
 
 _ETAG_SLICE = 256
 
@@ -68,21 +71,27 @@ class DiskStorage:
     ``on_trim`` is called on the loop with the key hashes that had to go when something was stored over the limit.
 
     Several storages, in one process or in several, may share a directory.
+
+    >>> disk = DiskStorage(folder)
+    >>> entry = Entry.of(url, data, now=time.time(), expiration=StorageExpiration.after_days(7))
+    >>> result = await disk.put(entry, data)
+    >>> stored = await disk.load(entry.row.key_hash, key=entry.key)
+    >>> await disk.aclose()
     """
 
     def __init__(
         self,
         directory: Path | None,
         *,
-        clock: Clock,
+        clock: Clock | None = None,
         limit: int = DEFAULT_LIMIT,
         on_fault: Callable[[str, Exception], None] | None = None,
         on_trim: Callable[[list[str]], None] | None = None,
     ) -> None:
-        self.limit = limit
+        self._limit = limit
         # Some look-ups on the loop, once: what is put before the folder is open must find whom it shares it with.
         self._directory = None if directory is None else directory.resolve()
-        self._clock = clock
+        self._clock = clock = clock or SystemClock()
         self._on_fault = on_fault
         self._on_trim = on_trim
         self._registry = REGISTRY
@@ -94,11 +103,29 @@ class DiskStorage:
         self._leases = Leases(clock)
         self._held = HeldFiles(clock)
         self._is_closed = False
+        self.hits = 0
+        """How many loads found something."""
+        self.misses = 0
+        self.too_large = 0
+        """How many puts were refused because they could never fit within the limit."""
+        self.refused = 0
+        """How many puts were refused because the queue was full."""
 
     @property
     def directory(self) -> Path | None:
         """The directory that was given, resolved; our own folder lies inside it. None for no disk at all."""
         return self._directory
+
+    @property
+    def limit(self) -> int:
+        """The most bytes: bodies and a fixed cost a row. Setting it lower evicts, in the background."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._limit = limit
+        if self._store is not None and not self._is_closed:
+            self._store.trim_later(limit)
 
     # Reading
 
@@ -122,7 +149,12 @@ class DiskStorage:
         store = self._open()
         if store is None:
             return None
-        return await store.readers.load(Lookup(key_hash, key, scope, processor, namespace, choose, with_body))
+        found = await store.readers.load(Lookup(key_hash, key, scope, processor, namespace, choose, with_body))
+        if found is None:
+            self.misses += 1
+        else:
+            self.hits += 1
+        return found
 
     async def contains(self, key_hash: str) -> bool:
         """Whether an original that has not expired is stored; extends nothing."""
@@ -137,17 +169,28 @@ class DiskStorage:
         """The number of rows, variants included."""
         return (await self._totals())[0]
 
-    async def entries(self) -> AsyncIterator[Entry]:
-        """Every entry, in no order that means anything; read in slices, so that any number will do."""
+    async def entries(self, order: Order = "added", *, is_descending: bool = False) -> AsyncIterator[Entry]:
+        """Every entry in that order; read in slices, so that any number will do.
+
+        What is stored while this runs may be missing, what is removed is not there any more.
+        """
         await self.flush()
         store = self._open()
-        after = None if store is None else 0
-        nothing: tuple[list[Row], int | None] = ([], None)
-        while store is not None and after is not None:
-            job = functools.partial(rows_after, row_id=after, limit=ENTRIES_SLICE)
-            rows, after = await store.readers.run(job, nothing)
-            for row in rows:
-                yield row.entry
+        if store is None:
+            return
+        async for entry in entries_of(store, order, is_descending=is_descending):
+            yield entry
+
+    async def rows(self, key_hash: str) -> list[Entry]:
+        """Every entry of a key hash: scopes, namespaces, variants; what is queued included."""
+        store = self._open()
+        return [] if store is None else [row.entry for row in await store.readers.rows(key_hash)]
+
+    async def verify(self, check: BodyCheck | None = None) -> VerifyReport:
+        """Read everything, compare it with its checksums and ask ``check``, drop what is damaged, count anew."""
+        await self.flush()
+        store = self._open()
+        return VerifyReport() if store is None else await verify(store, check)
 
     async def secret(self) -> bytes:
         """32 random bytes that were made with the index; the process's own where there is no disk."""
@@ -170,10 +213,12 @@ class DiskStorage:
         unless the original that it was made of (``source_checksum``) is stored. ``entry.checksum`` is trusted.
         """
         if len(body) + ROW_COST > self.limit:
+            self.too_large += 1
             self._discard_other(entry)
             return _done(StoreStatus.TOO_LARGE)
         stored = self._store_later(Put(entry, body, self.limit, protection, self._clock.time()))
         if stored is None:
+            self.refused += 1
             self._discard_other(entry)
         return stored or _done(StoreStatus.QUEUE_FULL)
 
@@ -181,16 +226,19 @@ class DiskStorage:
         """Store new metadata for unchanged bytes (a 304); SUPERSEDED if the row has other bytes by now, or none."""
         return self._store_later(Refresh(entry, self._clock.time())) or _done(StoreStatus.QUEUE_FULL)
 
-    def touch(self, row: RowKey) -> None:
-        """Note an access: it makes the row the most recently used and extends its stored-until; written later."""
+    def touch(self, row: RowKey, extension: AccessExtension | None = None) -> None:
+        """Note an access: it makes the row the most recently used and extends its stored-until; written later.
+
+        By the row's own lifetime, if ``extension`` says nothing else.
+        """
         store = self._open()
         if store is None or not store.writer.is_usable:
             return
-        now = self._clock.time()
-        store.writer.touch(row, now)
+        accessed = access(self._clock.time(), extension)
+        store.writer.touch(row, accessed)
         if row.processor:
             # A variant lives no longer than its original.
-            store.writer.touch(original_of(row), now)
+            store.writer.touch(original_of(row), accessed)
         if self._touch_timer is None:
             self._touch_timer = self._clock.call_at(self._clock.monotonic() + TOUCH_DELAY, self._write_touches)
 
@@ -241,6 +289,11 @@ class DiskStorage:
             continue
         store.sweep()
         return list(gone)
+
+    async def make_room(self, size: int) -> None:
+        """Wait until the queue takes another ``size`` bytes, but not for a process that holds the index."""
+        if self._store is not None and not self._store.writer.queue.has_room(size):
+            await self.flush()
 
     async def flush(self) -> None:
         """Wait until what is queued is written, but not for a process that does not let go of the index."""
@@ -351,7 +404,9 @@ class DiskStorage:
         """Whether it works."""
         if self._is_closed:
             return DiskState.CLOSED
-        is_usable = self._directory is not None and (self._store is None or self._store.writer.is_usable)
+        if self._directory is None:
+            return DiskState.OFF
+        is_usable = self._store is None or self._store.writer.is_usable
         return DiskState.READY if is_usable else DiskState.UNAVAILABLE
 
     @property
@@ -375,6 +430,11 @@ class DiskStorage:
         return 0 if self._store is None else self._store.writer.evictions
 
     @property
+    def stores(self) -> int:
+        """How many puts were written, by this process."""
+        return 0 if self._store is None else self._store.writer.stores
+
+    @property
     def queue_depth(self) -> int:
         """How many changes wait to be written."""
         return 0 if self._store is None else len(self._store.writer.queue)
@@ -387,15 +447,16 @@ class DiskStorage:
         store = self._store
         # A process that came by a fork must not use its parent's.
         if store is None or store.pid != os.getpid():
+            loop = self._loop = asyncio.get_running_loop()
             store = self._store = self._registry.acquire(self._directory, self._clock)
             store.subscribers.append(Subscriber(self, self._deliver, self._tell_trimmed, lambda: self._loop))
-            store.fault_listeners.append(FaultListener(self, self._tell_fault, lambda: self._loop))
+            store.faults.listen(self, lambda what, error: tell(self._loop or loop, self._tell_fault, (what, error)))
         self._loop = asyncio.get_running_loop()
         return store
 
     def _leave(self, store: Store) -> None:
         store.subscribers[:] = [other for other in store.subscribers if other.owner is not self]
-        store.fault_listeners[:] = [other for other in store.fault_listeners if other.owner is not self]
+        store.faults.leave(self)
 
     def _store_later(self, operation: Put | Refresh) -> asyncio.Future[StoreResult] | None:
         store = self._open()
@@ -436,11 +497,7 @@ class DiskStorage:
             return default
 
     async def _originals(self, key_hash: str) -> list[Entry]:
-        store = self._open()
-        if store is None:
-            return []
-        rows = await store.readers.rows(key_hash)
-        return [row.entry for row in rows if row.entry.row.is_original_image]
+        return [entry for entry in await self.rows(key_hash) if entry.row.is_original_image]
 
     async def _totals(self) -> tuple[int, int]:
         store = self._open()
@@ -462,9 +519,9 @@ class DiskStorage:
         if self._on_trim is not None:
             self._on_trim(key_hashes)
 
-    def _tell_fault(self, what: str, error: Exception) -> None:
+    def _tell_fault(self, fault: tuple[str, Exception]) -> None:
         if self._on_fault is not None:
-            self._on_fault(what, error)
+            self._on_fault(*fault)
 
 
 def _done(status: StoreStatus) -> asyncio.Future[StoreResult]:

@@ -9,35 +9,54 @@ from pathlib import Path
 
 logger = logging.getLogger("imagecache")
 
+Tell = Callable[[str, Exception], None]
+
 
 class FaultLog:
     """What went wrong with one folder. Safe from any thread.
 
-    ``tell`` is called, in the thread where it happened, with the name of what failed ("open", "read", "write") and
-    the error; again only after the same has worked in between.
+    Listeners are called, in the thread where it happened, with the name of what failed ("open", "read", "write", "use
+    the index") and the error; again only after the same has worked in between.
     """
 
-    def __init__(self, folder: Path, tell: Callable[[str, Exception], None]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.count = 0
         self.last: Exception | None = None
         self._folder = folder
-        self._tell = tell
-        self._failing: set[str] = set()
+        self._failing: dict[str, Exception] = {}
+        self._listeners: list[tuple[object, Tell]] = []
         self._lock = threading.Lock()
 
-    def report(self, what: str, error: Exception) -> None:
-        """That failed."""
+    def listen(self, owner: object, tell: Tell) -> None:
+        """Add a listener; what fails already is told now. The folder may have been opened before anybody listened."""
+        with self._lock:
+            self._listeners = [*self._listeners, (owner, tell)]
+            failing = dict(self._failing)
+        for what, error in failing.items():
+            tell(what, error)
+
+    def leave(self, owner: object) -> None:
+        """Remove the owner's listeners."""
+        with self._lock:
+            self._listeners = [listener for listener in self._listeners if listener[0] is not owner]
+
+    def report(self, what: str, error: Exception, consequence: str = "") -> None:
+        """That failed, and this is what comes of it."""
         with self._lock:
             self.count += 1
             self.last = error
             is_known = what in self._failing
-            self._failing.add(what)
-        if not is_known:
-            logger.warning("the image cache in %s cannot %s: %s: %s", self._folder, what, type(error).__name__, error)
-            self._tell(what, error)
+            self._failing[what] = error
+            listeners = self._listeners
+        if is_known:
+            return
+        cause = f"{type(error).__name__}: {error}" + (f"; {consequence}" if consequence else "")
+        logger.warning("the image cache in %s cannot %s: %s", self._folder, what, cause)
+        for _, tell in listeners:
+            tell(what, error)
 
     def works(self, what: str) -> None:
         """That worked; should it fail again, it is news."""
         if what in self._failing:
             with self._lock:
-                self._failing.discard(what)
+                self._failing.pop(what, None)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..entry import Entry, RowKey
+from .access import Access
 from .bodies import Bodies
 from .record import encode, seal
 from .rows import Row, number_of, rows_after, rows_of_key
@@ -40,8 +41,9 @@ UPDATE entries SET etag = ?, stored_until = ?, lifetime = ?, last_access = ?, se
 _INSERT_BODY = "INSERT INTO bodies (id, body) VALUES (?, ?)"
 _PUT_BODY = "INSERT INTO bodies (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
 _TOUCH = f"""
-UPDATE entries SET last_access = ?, stored_until = max(stored_until, ? + ifnull(lifetime, -1e18))
-WHERE {_ROW} AND last_access < ?"""
+UPDATE entries SET last_access = max(last_access, ?),
+    stored_until = ifnull(?, max(stored_until, ? + ifnull(lifetime, -1e18)))
+WHERE {_ROW} AND last_access <= ?"""
 # Both walk the one index that has all they ask for; a row is looked at only when it is to go.
 _OLDEST = """
 SELECT last_access, stored_until, id, cost, key_hash, scope, vary, processor, namespace FROM entries
@@ -171,9 +173,14 @@ class Index:
         values = (entry.etag, entry.stored_until, entry.lifetime, accessed, seal(metadata), metadata)
         self._db.execute(_REFRESH, (*values, found.row_id))
 
-    def touch(self, accesses: Mapping[RowKey, float]) -> None:
-        """Note accesses (row -> wall time): last access, and stored-until extended by the row's own lifetime."""
-        self._db.executemany(_TOUCH, [(when, when, *_columns(row), when) for row, when in accesses.items()])
+    def touch(self, accesses: Iterable[Mapping[RowKey, Access]]) -> None:
+        """Note accesses: when they were, and what they made of stored-until."""
+        values = [
+            (access.when, access.until, access.renewed, *_columns(row), access.when)
+            for of_key in accesses
+            for row, access in of_key.items()
+        ]
+        self._db.executemany(_TOUCH, values)
 
     def delete(self, row_ids: Iterable[int]) -> None:
         """Delete rows, their bodies, their variants and their ETags."""
@@ -216,6 +223,22 @@ class Index:
     def unreadable(self, key_hash: str) -> list[int]:
         """The ids of rows whose metadata is damaged."""
         return rows_of_key(self._db, key_hash)[1]
+
+    def drop_unreadable(self, row_ids: Iterable[int]) -> int:
+        """Delete those of the rows whose metadata is damaged; how many there were."""
+        damaged = [row_id for row_id in row_ids if rows_after(self._db, row_id - 1, 1).damaged == [row_id]]
+        self.delete(damaged)
+        return len(damaged)
+
+    def recount(self) -> bool:
+        """Count rows and bytes anew, and drop bodies without a row; whether what was counted before was wrong."""
+        self._db.execute("DELETE FROM bodies WHERE id NOT IN (SELECT id FROM entries)")
+        counted = self._db.execute("SELECT count(*), ifnull(sum(cost), 0) FROM entries").fetchone()
+        if counted == self._db.execute("SELECT rows, bytes FROM totals").fetchone():
+            return False
+        self._db.execute("UPDATE totals SET rows = ?, bytes = ?", counted)
+        self._weight = None
+        return True
 
     def oldest(self, after: Position, limit: int) -> list[Candidate]:
         """The least recently used rows that are not pinned, from the given position on."""
@@ -287,11 +310,11 @@ class Index:
 
     def remove_etags(self, after: int, limit: int) -> int | None:
         """Take the ETags of the next ``limit`` rows away; the id to go on from, None at the end."""
-        rows, last = rows_after(self._db, after, limit)
-        for row in rows:
+        found = rows_after(self._db, after, limit)
+        for row in found.rows:
             if row.entry.etag is not None:
                 self._put_etag(row, None)
-        return last
+        return found.after
 
     def vacuum(self, pages: int, *, over: int) -> bool:
         """Give up to ``pages`` free pages back if the file is larger than ``over`` bytes; whether to go on."""

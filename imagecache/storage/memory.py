@@ -12,8 +12,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from ..clock import Clock
-from ..expiration import StorageExpiration
+from ..clock import Clock, SystemClock
+from ..expiration import AccessExtension, StorageExpiration
 
 V = TypeVar("V")
 
@@ -64,9 +64,8 @@ class MemoryStorage(Generic[V]):
     evicted, or were too large, are remembered weakly: they come back as long as somebody else still holds them.
     ``on_evict`` is told the groups whose values went for the limit, each once.
 
-    >>> from imagecache.clock import SystemClock
-    >>> memory = MemoryStorage[str](100, clock=SystemClock())
-    >>> memory.store("a", "value of a", cost=10, group="g")
+    >>> memory = MemoryStorage[str](100)
+    >>> memory.store("a", "value of a", cost=10)
     True
     >>> memory.get("a")
     'value of a'
@@ -76,7 +75,7 @@ class MemoryStorage(Generic[V]):
         self,
         limit: int,
         *,
-        clock: Clock,
+        clock: Clock | None = None,
         max_items: int | None = None,
         expiration: StorageExpiration = DEFAULT_EXPIRATION,
         on_evict: Callable[[list[str]], None] | None = None,
@@ -84,10 +83,18 @@ class MemoryStorage(Generic[V]):
         self.expiration = expiration
         self._limit = limit
         self._max_items = max_items
-        self._clock = clock
-        self._monotonic = clock.monotonic
+        self._clock = clock or SystemClock()
+        self._monotonic = self._clock.monotonic
         self._on_evict = on_evict
         self._cost = 0
+        self.hits = 0
+        """How many times `get` had a value …"""
+        self.misses = 0
+        """… and how many times not."""
+        self.stores = 0
+        """How many values were kept."""
+        self.evictions = 0
+        """How many of them went for the limit."""
         self._items: OrderedDict[Hashable, _Item[V]] = OrderedDict()
         # Bound once: `get` is called for every image shown.
         self._find = self._items.get
@@ -98,18 +105,26 @@ class MemoryStorage(Generic[V]):
         # queued there, and taken out of the tables here, on the loop.
         self._dead: deque[_Remembered[V]] = deque()
 
-    def get(self, key: Hashable) -> V | None:
-        """The value, or None; a hit makes it the most recently used and extends its expiration."""
+    def get(self, key: Hashable, extension: AccessExtension | None = None) -> V | None:
+        """The value, or None; a hit makes it the most recently used and extends its expiration.
+
+        By its own lifetime, if ``extension`` says nothing else.
+        """
         item = self._find(key)
         if item is None:
-            return self._get_remembered(key) if self._weak else None
+            return self._get_remembered(key, extension)
         now = self._monotonic()
         if now >= item.until and item.is_over(now):
             if now >= item.expires():
                 self._drop(key)
+            self.misses += 1
             return None
-        item.used = now
+        if extension is None:
+            item.used = now
+        else:
+            self._extend(item, extension, now)
         self._promote(key)
+        self.hits += 1
         return item.value
 
     def peek(self, key: Hashable) -> V | None:
@@ -127,19 +142,20 @@ class MemoryStorage(Generic[V]):
         value: V,
         *,
         cost: int,
-        group: str,
+        group: str | None = None,
         expiration: StorageExpiration | None = None,
         deadline: float | None = None,
     ) -> bool:
         """Keep a value in place of the one of that key; whether it is kept (strongly).
 
-        ``cost`` is in bytes, ``group`` is the key hash. After ``deadline`` (monotonic seconds) `get` misses,
+        ``cost`` is in bytes, ``group`` is the key hash; without it, the key as a text. After ``deadline`` (monotonic
+        seconds) `get` misses,
         whatever accesses extended; the value stays for `group` until its expiration. An expiration that has
         passed removes the old value and stores nothing.
         """
         self._drop(key)
         self._bury()
-        item = self._make_item(value, cost, group, expiration or self.expiration)
+        item = self._make_item(value, cost, str(key) if group is None else group, expiration or self.expiration)
         if item.used >= item.expires():
             return False
         if deadline is not None:
@@ -149,6 +165,7 @@ class MemoryStorage(Generic[V]):
             self._remember(key, item, value)
             return False
         self._insert(key, item)
+        self.stores += 1
         return key in self._items
 
     def renew(self, key: Hashable, *, deadline: float | None) -> bool:
@@ -239,12 +256,24 @@ class MemoryStorage(Generic[V]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def _extend(self, item: _Item[V], extension: AccessExtension | None, now: float) -> None:
+        if extension is not None and extension.is_none:
+            return
+        item.used = now
+        if extension is not None and extension.expiration is not None:
+            item.lifetime, item.fixed = self._span(extension.expiration, now)
+            item.until = min(item.expires(), item.deadline)
+
     def _make_item(self, value: V, cost: int, group: str, expiration: StorageExpiration) -> _Item[V]:
         now = self._monotonic()
+        return _Item(value, cost, group, now, *self._span(expiration, now))
+
+    def _span(self, expiration: StorageExpiration, now: float) -> tuple[float, float]:
+        """The lifetime, and the moment at which it is over in any case."""
         if expiration.until is None:
-            return _Item(value, cost, group, now, expiration.seconds or 0.0, math.inf)
+            return expiration.seconds or 0.0, math.inf
         # A date is wall time; here only its distance counts.
-        return _Item(value, cost, group, now, math.inf, now + expiration.until - self._clock.time())
+        return math.inf, now + expiration.until - self._clock.time()
 
     def _insert(self, key: Hashable, item: _Item[V]) -> None:
         self._items[key] = item
@@ -258,6 +287,7 @@ class MemoryStorage(Generic[V]):
         while self._items and (self._cost > self._limit or len(self._items) > most):
             key, item = self._items.popitem(last=False)
             self._cost -= item.cost
+            self.evictions += 1
             self._leave_group(key, item.group)
             if item.value is not None:
                 self._remember(key, item, item.value)
@@ -276,18 +306,22 @@ class MemoryStorage(Generic[V]):
         self._weak[key] = remembered
         self._groups.setdefault(item.group, {})[key] = None
 
-    def _get_remembered(self, key: Hashable) -> V | None:
-        self._bury()
+    def _get_remembered(self, key: Hashable, extension: AccessExtension | None) -> V | None:
+        if self._dead:
+            self._bury()
         remembered = self._weak.get(key)
         value = None if remembered is None else remembered()
         if remembered is None or value is None:
+            self.misses += 1
             return None
         item, now = remembered.item, self._monotonic()
         if item.is_over(now):
             if now >= item.expires():
                 self._drop(key)
+            self.misses += 1
             return None
-        item.used = now
+        self._extend(item, extension, now)
+        self.hits += 1
         if item.cost * 2 <= self._limit:
             del self._weak[key]
             item.value = value

@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..entry import Entry, Namespace
+from .access import Access
 from .bodies import Bodies
 from .fault_log import FaultLog
 from .folder import Folder, identity
 from .keeper import Keeper
 from .record import DamagedError, verify_body
-from .rows import Row, rows_matching, rows_of_key
+from .rows import Row, read_again, rows_matching, rows_of_key
 from .schema import connect_to_read
 from .stored import Stored
-from .write_queue import WriteQueue
+from .write_queue import Pending, WriteQueue
 
 T = TypeVar("T")
 
@@ -111,6 +112,10 @@ class Readers:
         """Every row of a key hash, queued changes included."""
         return asyncio.get_running_loop().run_in_executor(self._executor, self._all_rows, key_hash)
 
+    def verified(self, row: Row) -> asyncio.Future[bytes | DamagedError | None]:
+        """The bytes of a row that was read before, or what is wrong with it; None if the row is another by now."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._verify, row)
+
     def close(self) -> None:
         """Wait for the reads under way, then close every connection. Blocking: the writer's thread does it."""
         self._executor.shutdown(wait=True)
@@ -153,18 +158,34 @@ class Readers:
         verify_body(row.entry, body)
         return body
 
+    def _verify(self, row: Row) -> bytes | DamagedError | None:
+        def read(connection: sqlite3.Connection) -> bytes | DamagedError | None:
+            found = read_again(connection, row)
+            if found is None:
+                return None
+            now, cost = found
+            try:
+                if cost != row.entry.byte_count:
+                    return DamagedError(f"it counts {cost} bytes instead of {row.entry.byte_count}")
+                return self._body(now)
+            except DamagedError as error:
+                # Its file may have gone with its row just now.
+                return error if read_again(connection, row) is not None else None
+
+        try:
+            return self._guarded(read, None)
+        except OSError as error:
+            self._faults.report("read", error)
+            return None
+
     def _select(self, lookup: Lookup) -> Row | None:
-        operations, is_cleared = self._queue.pending(lookup.key_hash)
+        pending = self._queue.pending(lookup.key_hash)
         rows: Sequence[Row] = ()
-        if not is_cleared:
-            is_narrow = not operations
+        if not pending.is_cleared:
+            is_narrow = not pending.operations
             rows = self._guarded(lambda connection: self._read_rows(connection, lookup, is_narrow=is_narrow), ())
-        if operations:
-            by_key = {row.entry.row: row for row in rows}
-            for operation in operations:
-                operation.apply(by_key)
-            rows = list(by_key.values())
-        matching = [self._with_access(row) for row in rows if lookup.is_met_by(row.entry)]
+        rows = _with_pending(rows, pending)
+        matching = [row for row in rows if lookup.is_met_by(row.entry)]
         entry = lookup.choose([row.entry for row in matching]) if matching else None
         return next((row for row in matching if row.entry is entry), None)
 
@@ -180,22 +201,11 @@ class Readers:
         return rows
 
     def _all_rows(self, key_hash: str) -> list[Row]:
-        operations, is_cleared = self._queue.pending(key_hash)
+        pending = self._queue.pending(key_hash)
         rows: list[Row] = []
-        if not is_cleared:
-            rows = self._guarded(lambda connection: rows_of_key(connection, key_hash)[0], [])
-        by_key = {row.entry.row: row for row in rows}
-        for operation in operations:
-            operation.apply(by_key)
-        return [self._with_access(row) for row in by_key.values()]
-
-    def _with_access(self, row: Row) -> Row:
-        """The row as its latest access, which may not be written yet, has extended it."""
-        entry = row.entry
-        accessed = self._queue.touched(entry.row)
-        if accessed is None or entry.lifetime is None or accessed + entry.lifetime <= entry.stored_until:
-            return row
-        return replace(row, entry=replace(entry, stored_until=accessed + entry.lifetime))
+        if not pending.is_cleared:
+            rows = self._guarded(lambda connection: rows_of_key(connection, key_hash)[0], rows)
+        return list(_with_pending(rows, pending))
 
     def _guarded(self, job: Callable[[sqlite3.Connection], T], default: T) -> T:
         self.is_open.wait()
@@ -240,3 +250,21 @@ class Readers:
         self._connections.pop(connection, None)
         with suppress(sqlite3.Error):
             connection.close()
+
+
+def _with_pending(rows: Sequence[Row], pending: Pending) -> Sequence[Row]:
+    """The rows as they will be once all that waits is written."""
+    if pending.operations:
+        by_key = {row.entry.row: row for row in rows}
+        for operation in pending.operations:
+            operation.apply(by_key)
+        rows = list(by_key.values())
+    return [_with_access(row, pending.accesses.get(row.entry.row)) for row in rows] if pending.accesses else rows
+
+
+def _with_access(row: Row, accessed: Access | None) -> Row:
+    if accessed is None:
+        return row
+    entry = row.entry
+    until = accessed.stored_until(entry.stored_until, entry.lifetime)
+    return row if until == entry.stored_until else replace(row, entry=replace(entry, stored_until=until))

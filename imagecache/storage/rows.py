@@ -6,8 +6,10 @@ Each read is one statement: metadata and bytes are of one state of the index wit
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..entry import Entry, Namespace
 from .record import DamagedError, decode
@@ -23,6 +25,10 @@ _OF_KEY = f"{_METADATA} WHERE key = ? AND key_hash = ?"
 _OF_KEY_WITH_BODY = f"{_WITH_BODY} WHERE key = ? AND key_hash = ?"
 _MATCHING = f"{_OF_KEY_WITH_BODY} AND namespace = ? AND scope = ? AND processor = ?"
 _AFTER = f"{_METADATA} WHERE id > ? ORDER BY id LIMIT ?"
+
+Order = Literal["added", "used", "expires", "size"]
+"""By what entries can be sorted: when they were added, last used, when they run out, the bytes of their bodies."""
+_COLUMNS: dict[Order, str] = {"added": "id", "used": "last_access", "expires": "stored_until", "size": "cost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +69,44 @@ def rows_matching(
     return _decode(connection.execute(_MATCHING, wanted).fetchall())
 
 
-def rows_after(connection: sqlite3.Connection, row_id: int, limit: int) -> tuple[list[Row], int | None]:
-    """The next ``limit`` rows by id, and the id to go on from, or None at the end; damaged rows are passed over."""
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some rows in the order of their ids, the ids of damaged ones among them, and the id to go on from, if any."""
+
+    rows: list[Row] = field(default_factory=list)
+    damaged: list[int] = field(default_factory=list)
+    after: int | None = None
+
+
+def rows_after(connection: sqlite3.Connection, row_id: int, limit: int) -> Slice:
+    """The next ``limit`` rows by id."""
     selected: list[_Selected] = connection.execute(_AFTER, (row_id, limit)).fetchall()
-    rows, _ = _decode(selected)
-    return rows, selected[-1][0] if len(selected) == limit else None
+    return Slice(*_decode(selected), selected[-1][0] if len(selected) == limit else None)
+
+
+def sorted_ids(connection: sqlite3.Connection, order: Order, *, is_descending: bool) -> array[int]:
+    """The ids of all rows in an order: eight bytes a row, which is what sorting any number of them takes."""
+    direction = "DESC" if is_descending else "ASC"
+    ids = connection.execute(f"SELECT id FROM entries ORDER BY {_COLUMNS[order]} {direction}, id {direction}")
+    return array("q", (row_id for (row_id,) in ids))
+
+
+def rows_by_id(connection: sqlite3.Connection, row_ids: Sequence[int]) -> list[Row]:
+    """Those rows that are still there and not damaged, in that order."""
+    wanted = ", ".join("?" * len(row_ids))
+    rows, _ = _decode(connection.execute(f"{_METADATA} WHERE id IN ({wanted})", row_ids).fetchall())
+    by_id = {row.row_id: row for row in rows}
+    return [by_id[row_id] for row_id in row_ids if row_id in by_id]
+
+
+def read_again(connection: sqlite3.Connection, row: Row) -> tuple[Row, int] | None:
+    """A row with its body, if it is in the index, and what it counts towards the limit; None if it is another now."""
+    found = connection.execute(f"{_WITH_BODY} WHERE id = ?", (row.row_id,)).fetchone()
+    rows, _ = _decode([] if found is None else [found])
+    if not rows or (rows[0].entry.checksum, rows[0].file) != (row.entry.checksum, row.file):
+        return None
+    counted = connection.execute("SELECT cost FROM entries WHERE id = ?", (row.row_id,)).fetchone()
+    return None if counted is None else (rows[0], counted[0])
 
 
 def _decode(selected: Sequence[_Selected]) -> tuple[list[Row], list[int]]:

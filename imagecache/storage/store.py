@@ -23,6 +23,7 @@ from .operations import Change, Drop
 from .readers import Readers
 from .rows import Row
 from .sweep import sweep_later
+from .trimming import shrink, trim
 from .writer import Writer, tell
 
 logger = logging.getLogger("imagecache")
@@ -42,15 +43,6 @@ class Subscriber:
     loop: Callable[[], asyncio.AbstractEventLoop | None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FaultListener:
-    """Somebody who is told of faults: what failed, and the error."""
-
-    owner: object
-    callback: Callable[[str, Exception], None]
-    loop: Callable[[], asyncio.AbstractEventLoop | None]
-
-
 class Store:
     """Everything that is open for one folder in this process."""
 
@@ -60,9 +52,8 @@ class Store:
         self.users = 0
         self._clock = clock
         self.folder = Folder(directory)
-        self.faults = FaultLog(self.folder.path, self._tell_fault)
+        self.faults = FaultLog(self.folder.path)
         self.subscribers: list[Subscriber] = []
-        self.fault_listeners: list[FaultListener] = []
         self._keeper = Keeper(self.folder)
         self.writer = Writer(self._keeper, clock, self.faults, self._tell_changes, self._tell_trimmed)
         self.readers = Readers(
@@ -81,6 +72,23 @@ class Store:
         """Remove what nothing refers to, in the background."""
         self.writer.start(sweep_later(self._keeper, self.writer.start))
         self.writer.start(lambda _: sweep_held(self.folder.held, self._clock.time()))
+
+    def trim_later(self, limit: int) -> None:
+        """Evict down to half of a limit that was lowered, in the background, a slice at a time."""
+
+        def begin(index: Index) -> None:
+            if index.weight(limit) > limit:
+                go_on(index)
+
+        def go_on(index: Index) -> None:
+            gone = next(trim(index, limit, limit // 2), None)
+            if gone is not None:
+                self.writer.evictions += len(gone)
+                self._tell_trimmed(gone)
+            if gone is not None or shrink(index, limit):
+                self.writer.start(go_on)
+
+        self.writer.start(begin)
 
     async def poll(self) -> None:
         """Tell everybody what other processes did."""
@@ -126,17 +134,6 @@ class Store:
             loop = subscriber.loop()
             if key_hashes and loop is not None:
                 tell(loop, subscriber.did_trim, key_hashes)
-
-    def _tell_fault(self, what: str, error: Exception) -> None:
-        for listener in tuple(self.fault_listeners):
-            loop = listener.loop()
-            if loop is not None:
-                tell(loop, _call_listener, (listener, what, error))
-
-
-def _call_listener(told: tuple[FaultListener, str, Exception]) -> None:
-    listener, what, error = told
-    listener.callback(what, error)
 
 
 def _close_at_exit(keeper: Keeper, readers: Readers, pid: int) -> None:

@@ -45,5 +45,8 @@ class DiskState(enum.Enum):
     """Where a disk storage stands."""
 
     READY = "ready"
+    OFF = "off"
+    """None was asked for."""
     UNAVAILABLE = "unavailable"
+    """The folder cannot be used; it is tried again."""
     CLOSED = "closed"

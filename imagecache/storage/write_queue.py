@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from ..entry import RowKey
+from .access import Access
 from .operations import Clear, Operation, Put
 
 MAX_ROWS = 8_192
@@ -37,6 +38,24 @@ class Queued:
     is_ended: bool = False
 
 
+Accesses = dict[str, dict[RowKey, Access]]
+"""By key hash, and row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Operations in order, whether all that is in the index is about to be cleared, and accesses."""
+
+    operations: list[Operation[Any]]
+    is_cleared: bool
+    accesses: dict[RowKey, Access]
+
+
+def _note(accesses: Accesses, row: RowKey, access: Access) -> None:
+    of_key = accesses.setdefault(row.key_hash, {})
+    of_key[row] = access.after(of_key.get(row))
+
+
 class WriteQueue:
     """Operations in order, and accesses."""
 
@@ -46,9 +65,9 @@ class WriteQueue:
         self._bytes = 0
         self._by_key: dict[str, list[Operation[Any]]] = {}
         self._clears = 0
-        self._touched: dict[RowKey, float] = {}
+        self._touched: Accesses = {}
         # Taken by the writer, and not committed yet.
-        self._touched_before: dict[RowKey, float] = {}
+        self._touched_before: Accesses = {}
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -63,12 +82,16 @@ class WriteQueue:
         """Whether waiting for more would gain nothing."""
         return len(self._queue) >= BATCH_ROWS or self._bytes >= BATCH_BYTES or len(self._touched) >= TOUCHED_ROWS
 
+    def has_room(self, size: int) -> bool:
+        """Whether a put of so many bytes would be taken now."""
+        return len(self._queue) < MAX_ROWS and self._bytes + size <= MAX_BYTES
+
     def add(self, queued: Queued) -> bool:
         """Append an operation; False if it is a put and the queue is full."""
         operation = queued.operation
         with self._lock:
             if isinstance(operation, Put):
-                if len(self._queue) >= MAX_ROWS or self._bytes + operation.size > MAX_BYTES:
+                if not self.has_room(operation.size):
                     return False
             elif isinstance(operation, Clear):
                 self._by_key.clear()
@@ -79,13 +102,13 @@ class WriteQueue:
             self._by_key.setdefault(operation.key_hash, []).append(operation)
         return True
 
-    def touch(self, row: RowKey, when: float) -> bool:
+    def touch(self, row: RowKey, access: Access) -> bool:
         """Note an access; whether so many wait that they should be written."""
         with self._lock:
-            self._touched[row] = when
+            _note(self._touched, row, access)
             return len(self._touched) >= TOUCHED_ROWS
 
-    def take(self) -> tuple[list[Queued], dict[RowKey, float]]:
+    def take(self) -> tuple[list[Queued], Accesses]:
         """The next batch, which stays visible until it is `done`; a clear is a batch of its own. One taker only."""
         with self._lock:
             batch: list[Queued] = []
@@ -102,7 +125,9 @@ class WriteQueue:
                     break
             if len(batch) == len(self._queue):
                 # Else one of them may be an access to a row that is still to be put.
-                self._touched_before.update(self._touched)
+                for accesses in self._touched.values():
+                    for row, access in accesses.items():
+                        _note(self._touched_before, row, access)
                 self._touched = {}
             return batch, self._touched_before
 
@@ -123,15 +148,14 @@ class WriteQueue:
         with self._lock:
             self._touched_before = {}
 
-    def pending(self, key_hash: str) -> tuple[list[Operation[Any]], bool]:
-        """What waits for a key hash, in order, and whether all that is in the index is about to be cleared."""
+    def pending(self, key_hash: str) -> Pending:
+        """What waits for a key hash. To be asked before the index: what was written in between is then seen twice,
+        where it would else be seen nowhere."""
         with self._lock:
-            return list(self._by_key.get(key_hash, ())), self._clears > 0
-
-    def touched(self, row: RowKey) -> float | None:
-        """When the row was accessed, if the index does not know yet."""
-        with self._lock:
-            return self._touched.get(row, self._touched_before.get(row))
+            accesses = dict(self._touched_before.get(key_hash, ()))
+            for row, access in self._touched.get(key_hash, {}).items():
+                accesses[row] = access.after(accesses.get(row))
+            return Pending(list(self._by_key.get(key_hash, ())), self._clears > 0, accesses)
 
     def _hide(self, operation: Operation[Any]) -> None:
         # A clear that came later has hidden it already. By identity: equal operations are still two.

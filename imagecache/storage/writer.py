@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from ..clock import Clock
 from ..entry import RowKey
+from .access import Access
 from .fault_log import FaultLog
 from .folder import FolderRefusedError
 from .index import Index
@@ -28,7 +29,7 @@ from .keeper import Keeper, is_busy, is_corruption, is_damage
 from .operations import Change, Clear, Discard, NoRoomError, Operation, Put
 from .stored import StoreResult, StoreStatus
 from .trimming import clear, shrink, tidy, trim
-from .write_queue import Queued, WriteQueue
+from .write_queue import Accesses, Queued, WriteQueue
 
 T = TypeVar("T")
 
@@ -67,6 +68,7 @@ class Writer:
         # Whether another process held the index at the last try.
         self.is_held_up = False
         self.evictions = 0
+        self.stores = 0
         self._keeper = keeper
         self._clock = clock
         self._faults = faults
@@ -100,9 +102,9 @@ class Writer:
         self.queue.add(Queued(operation, None, None, origin))
         self.wake()
 
-    def touch(self, row: RowKey, when: float) -> None:
+    def touch(self, row: RowKey, access: Access) -> None:
         """Note an access; it is written with the next batch, or when there are many."""
-        if self.queue.touch(row, when):
+        if self.queue.touch(row, access):
             self.wake()
 
     def wake(self, *, now: bool = False) -> None:
@@ -126,6 +128,16 @@ class Writer:
     def look(self, job: Callable[[Index], object]) -> asyncio.Future[None]:
         """Run something on the index in the writer's thread, if the index is there; it makes and raises nothing."""
         return asyncio.get_running_loop().run_in_executor(self._executor, self._use_if_there, job)
+
+    def abandon(self, error: Exception) -> asyncio.Future[None]:
+        """The index is damaged, in a way that nobody who uses it has noticed: go on with a new one."""
+
+        def run() -> None:
+            if not self._keeper.is_closed:
+                self._recover(error, is_damaged=True)
+                self._open()
+
+        return asyncio.get_running_loop().run_in_executor(self._executor, run)
 
     def start(self, job: Callable[[Index], object]) -> None:
         """The same, without anybody who waits for it."""
@@ -258,7 +270,7 @@ class Writer:
             return self._retry_each(batch)
         return True
 
-    def _retry(self, batch: list[Queued], touched: dict[RowKey, float], first: Exception) -> bool:
+    def _retry(self, batch: list[Queued], touched: Accesses, first: Exception) -> bool:
         left = [queued for queued in batch if not queued.is_ended]
         try:
             self._commit(self._keeper.current(), left, touched)
@@ -291,7 +303,7 @@ class Writer:
         self._faults.report("write", error)
         self._end_all([queued for queued in batch if not queued.is_ended], StoreStatus.FAILED, error)
 
-    def _commit(self, index: Index, batch: list[Queued], touched: dict[RowKey, float]) -> None:
+    def _commit(self, index: Index, batch: list[Queued], touched: Accesses) -> None:
         """Write a batch, making room where the limit asks for it; ended operations leave the queue as it goes."""
         waiting = self._prepare(index, batch)
         has_trimmed_for: Queued | None = None
@@ -330,7 +342,7 @@ class Writer:
         return ready
 
     def _transact(
-        self, index: Index, batch: list[Queued], touched: dict[RowKey, float]
+        self, index: Index, batch: list[Queued], touched: Accesses
     ) -> tuple[list[object], NoRoomError | None]:
         """Execute as many as fit within the limit; their answers, and what the next one lacks."""
         answers: list[object] = []
@@ -344,7 +356,7 @@ class Writer:
                     break
             if short is None:
                 # Last: a row may have been put and looked at within one batch.
-                index.touch(touched)
+                index.touch(touched.values())
             self._batches += 1
             if self._batches % SHORTEN_EVERY == 0:
                 index.shorten_log()
@@ -368,6 +380,7 @@ class Writer:
         changes: dict[object, list[Change]] = {}
         for queued, answer in zip(batch, answers, strict=True):
             is_done = not isinstance(answer, StoreResult) or answer.status is StoreStatus.STORED
+            self.stores += is_done and isinstance(queued.operation, Put)
             change = queued.operation.settle(self._keeper.bodies, is_done=is_done)
             if change is not None:
                 changes.setdefault(queued.origin, []).append(change)
@@ -381,9 +394,9 @@ class Writer:
         for loop, resolved in by_loop.items():
             tell(loop, _resolve, resolved)
 
-    def _recover(self, error: Exception) -> None:
+    def _recover(self, error: Exception, *, is_damaged: bool = False) -> None:
         """After a fault: the index is opened anew before the next use, the next generation if this one is damaged."""
-        if not is_damage(error):
+        if not (is_damaged or is_damage(error)):
             self._keeper.close_index()
             return
         self._faults.report("use the index", error)
@@ -396,7 +409,7 @@ class Writer:
         self.is_usable = False
         self._retry_at = self._clock.monotonic() + REOPEN_AFTER
         self._keeper.close_index()
-        self._faults.report("open", error)
+        self._faults.report("open", error, "images are kept in memory only until it can be")
 
 
 def tell(loop: asyncio.AbstractEventLoop, callback: Callable[[T], object], value: T) -> None:

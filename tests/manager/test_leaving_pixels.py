@@ -209,7 +209,7 @@ async def test_a_file_that_is_there_stays_until_the_new_one_is_whole(
     def replace_or_wait(source: Path, destination: Path) -> object:
         return (held if destination == target else replace)(source, destination)
 
-    monkeypatch.setattr("imagecache.pipeline.files.os.replace", replace_or_wait)
+    monkeypatch.setattr("imagecache.storage.files.os.replace", replace_or_wait)
     url = server.add("/a.png")
     call = asyncio.create_task(images.fetch_file(url, to=target))
     await held.entered()

@@ -25,7 +25,7 @@ from imagecache import (
     hash_for_key,
 )
 from imagecache.delegate import CALLBACKS
-from imagecache.testing import Answer, FakeClock, ImageServer, picture
+from imagecache.testing import Answer, FakeClock, FaultyDisk, ImageServer, picture
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 
@@ -74,6 +74,9 @@ class Recorder:
 
     def did_evict(self, hashes: Sequence[str]) -> None:
         self.note("did_evict")
+
+    def did_fail_on_disk(self, operation: str, error: Exception) -> None:
+        self.note("did_fail_on_disk")
 
     async def did_fail_to_store(self, url: str, error: Exception) -> None:
         self.note("did_fail_to_store")
@@ -262,6 +265,10 @@ async def test_no_callback_of_any_kind_sees_a_callers_context(server: ImageServe
         await images.cache.disk.flush()
         clock.advance(8 * 86_400)
         await images.clean_expired()
+        with FaultyDisk(tmp_path) as disk:
+            disk.fail("open", "EIO", name="*.png")
+            await images.fetch_image(server.add("/noise.png", picture(400, 300, seed=9)))
+            await images.cache.flush()
         await images._delegates.drain()
     assert recorder.users == dict.fromkeys(CALLBACKS, "nobody")
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from imagecache.delegate import Delegates
+from imagecache.storage.cache import ImageCache
 from imagecache.storage.disk import DiskStorage
 from imagecache.storage.registry import Registry
 from imagecache.testing.clock import FakeClock
+
+from .caches import Listener, MakeCache, Picture
 
 
 @pytest.fixture
@@ -61,3 +66,29 @@ async def disk(make_disk: MakeDisk) -> DiskStorage:
 def folder(tmp_path: Path) -> Path:
     """Our own folder inside the given one."""
     return tmp_path / "imagecache-v1"
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+async def make_cache(tmp_path: Path, clock: FakeClock, listener: Listener) -> AsyncIterator[MakeCache]:
+    made: list[ImageCache[Picture]] = []
+    delegates = Delegates()
+    delegates.add(listener)
+
+    def make(directory: Path | None = tmp_path, **options: Any) -> ImageCache[Picture]:
+        made.append(ImageCache(directory, clock=clock, delegates=delegates, **options))
+        return made[-1]
+
+    yield make
+    for cache in made:
+        await cache.aclose()
+    await delegates.drain()
+
+
+@pytest.fixture
+def cache(make_cache: MakeCache) -> ImageCache[Picture]:
+    return make_cache()

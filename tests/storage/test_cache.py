@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from imagecache.delegate import Delegates
 from imagecache.errors import StorageError
 from imagecache.expiration import StorageExpiration
 from imagecache.keys import hash_for_key
@@ -18,67 +15,10 @@ from imagecache.storage.cache import ImageCache
 from imagecache.storage.stored import DiskState
 from imagecache.testing.clock import FakeClock
 
+from .caches import Listener, MakeCache, Picture, remember
 from .entries import URL, entry_for
 
 KEY_HASH = hash_for_key(URL)
-
-
-class Picture:
-    """A decoded image, as far as the cache is concerned."""
-
-    def __init__(self, checksum: str) -> None:
-        self.checksum = checksum
-
-
-class Listener:
-    """Notes what the cache tells."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[object, ...]] = []
-
-    def did_clean_disk_cache(self, hashes: Sequence[str]) -> None:
-        self.told.append(("cleaned", *hashes))
-
-    def did_evict(self, hashes: Sequence[str]) -> None:
-        self.told.append(("evicted", *hashes))
-
-    def did_fail_to_store(self, url: str, error: Exception) -> None:
-        self.told.append(("failed", url, type(error).__name__))
-
-
-@pytest.fixture
-def listener() -> Listener:
-    return Listener()
-
-
-MakeCache = Callable[..., ImageCache[Picture]]
-
-
-@pytest.fixture
-async def make_cache(tmp_path: Path, clock: FakeClock, listener: Listener) -> AsyncIterator[MakeCache]:
-    made: list[ImageCache[Picture]] = []
-    delegates = Delegates()
-    delegates.add(listener)
-
-    def make(directory: Path | None = tmp_path, **options: Any) -> ImageCache[Picture]:
-        made.append(ImageCache(directory, clock=clock, delegates=delegates, **options))
-        return made[-1]
-
-    yield make
-    for cache in made:
-        await cache.aclose()
-    await delegates.drain()
-
-
-@pytest.fixture
-def cache(make_cache: MakeCache) -> ImageCache[Picture]:
-    return make_cache()
-
-
-def remember(cache: ImageCache[Picture], checksum: str, key: str = URL, cost: int = 1) -> Picture:
-    picture = Picture(checksum)
-    cache.memory.store(key, picture, cost=cost, group=hash_for_key(key))
-    return picture
 
 
 def all_bytes(folder: Path) -> bytes:
@@ -86,18 +26,18 @@ def all_bytes(folder: Path) -> bytes:
 
 
 async def test_bytes_are_stored_and_found(cache: ImageCache[Picture]) -> None:
-    assert await cache.data(URL) is None
+    assert await cache.get(URL) is None
     assert await cache.is_cached(URL) is CacheType.NONE
-    await cache.store_data(URL, b"bytes", etag='"1"')
-    assert await cache.data(URL) == b"bytes"
+    await cache.store(URL, b"bytes", etag='"1"')
+    assert await cache.get(URL) == b"bytes"
     assert await cache.is_cached(URL) is CacheType.DISK
     assert await cache.etags.get(URL) == '"1"'
     assert await cache.size() == 5
 
 
 async def test_userinfo_is_not_stored(cache: ImageCache[Picture], tmp_path: Path) -> None:
-    await cache.store_data("http://user:hunter2@a.example/x.png", b"bytes")
-    assert await cache.data("http://user:hunter2@a.example/x.png") == b"bytes"
+    await cache.store("http://user:hunter2@a.example/x.png", b"bytes")
+    assert await cache.get("http://user:hunter2@a.example/x.png") == b"bytes"
     await cache.aclose()
     stored = all_bytes(tmp_path)
     assert b"hunter2" not in stored
@@ -105,7 +45,7 @@ async def test_userinfo_is_not_stored(cache: ImageCache[Picture], tmp_path: Path
 
 
 async def test_memory_is_told_before_disk(cache: ImageCache[Picture]) -> None:
-    await cache.store_data(URL, b"bytes")
+    await cache.store(URL, b"bytes")
     remember(cache, "c")
     assert await cache.is_cached(URL) is CacheType.MEMORY
     cache.clear_memory()
@@ -118,7 +58,7 @@ async def test_memory_is_told_before_disk(cache: ImageCache[Picture]) -> None:
 
 
 async def test_removing_takes_both_tiers_and_the_etag(cache: ImageCache[Picture]) -> None:
-    await cache.store_data(URL, b"bytes", etag='"1"')
+    await cache.store(URL, b"bytes", etag='"1"')
     remember(cache, "c")
     assert await cache.remove(URL) == 1
     assert await cache.is_cached(URL) is CacheType.NONE
@@ -129,33 +69,35 @@ async def test_other_bytes_drop_what_memory_has_of_the_old_ones(cache: ImageCach
     same = remember(cache, entry_for(clock, b"new").checksum)
     old = Picture("old")
     cache.memory.store((URL, "round"), old, cost=1, group=KEY_HASH)
-    await cache.store_data(URL, b"new")
+    await cache.store(URL, b"new")
     assert cache.memory.group(KEY_HASH) == [same]
 
 
 async def test_expired_bytes_are_not_data_and_access_extends(cache: ImageCache[Picture], clock: FakeClock) -> None:
-    await cache.store_data(URL, b"bytes", expiration=StorageExpiration.after_seconds(10))
+    await cache.store(URL, b"bytes", expiration=StorageExpiration.after_seconds(10))
     clock.advance(9)
-    assert await cache.data(URL) == b"bytes"
+    assert await cache.get(URL) == b"bytes"
     clock.advance(9)
-    assert await cache.data(URL) == b"bytes"
+    assert await cache.get(URL) == b"bytes"
     clock.advance(10)
-    assert await cache.data(URL) is None
-    await cache.store_data(URL, b"bytes")
-    await cache.store_data(URL, b"bytes", expiration=StorageExpiration.expired())
-    assert await cache.data(URL) is None
+    assert await cache.get(URL) is None
+    await cache.store(URL, b"bytes")
+    await cache.store(URL, b"bytes", expiration=StorageExpiration.expired())
+    assert await cache.get(URL) is None
 
 
 async def test_what_others_do_reaches_memory(make_cache: MakeCache, clock: FakeClock) -> None:
     changes: list[tuple[str, str | None]] = []
     here, there = make_cache(on_change=lambda *change: changes.append(change)), make_cache()
-    await here.data(URL)
+    await here.get(URL)
     old = entry_for(clock, b"old").checksum
     remember(here, old)
-    await there.store_data(URL, b"old")
+    await there.store(URL, b"old")
+    await there.flush()
     await asyncio.sleep(0)
     assert len(here.memory) == 1, "the bytes it was made of"
-    await there.store_data(URL, b"new")
+    await there.store(URL, b"new")
+    await there.flush()
     await asyncio.sleep(0)
     assert len(here.memory) == 0
     remember(here, "x")
@@ -171,13 +113,13 @@ async def test_delegates_hear_of_cleaning_eviction_and_failure(
     make_cache: MakeCache, clock: FakeClock, listener: Listener
 ) -> None:
     cache = make_cache(memory_limit=10, disk_limit=5000)
-    await cache.store_data(URL, b"bytes", expiration=StorageExpiration.after_seconds(5))
+    await cache.store(URL, b"bytes", expiration=StorageExpiration.after_seconds(5))
     clock.advance(5)
     assert await cache.clean_expired() == [KEY_HASH]
     assert await cache.clean_expired() == []
     held = [remember(cache, "c", key=str(number), cost=5) for number in range(3)]
     with pytest.raises(StorageError, match="too large"):
-        await cache.store_data(URL, bytes(5000))
+        await cache.store(URL, bytes(5000))
     await cache._delegates.drain()
     assert listener.told == [
         ("cleaned", KEY_HASH),
@@ -192,19 +134,10 @@ async def test_memory_alone_is_a_cache_too(make_cache: MakeCache, listener: List
     remember(cache, "c")
     assert await cache.is_cached(URL) is CacheType.MEMORY
     with pytest.raises(StorageError, match="unavailable"):
-        await cache.store_data(URL, b"x")
+        await cache.store(URL, b"x")
     await cache.clean_expired()
     await cache._delegates.drain()
     assert listener.told == [], "nobody expects a disk that was not asked for"
     stats = await cache.stats()
-    assert (stats.memory_count, stats.disk_count, stats.disk_state) == (0, 0, DiskState.UNAVAILABLE)
-
-
-async def test_stats_tell_how_full_the_tiers_are(make_cache: MakeCache) -> None:
-    cache = make_cache(memory_limit=100, disk_limit=10_000)
-    await cache.store_data(URL, b"bytes")
-    remember(cache, "c", cost=7)
-    stats = await cache.stats()
-    assert (stats.memory_count, stats.memory_bytes, stats.memory_limit) == (1, 7, 100)
-    assert (stats.disk_count, stats.disk_bytes, stats.disk_limit) == (1, 5, 10_000)
-    assert (stats.disk_state, stats.disk_faults, stats.last_fault) == (DiskState.READY, 0, None)
+    assert (stats.memory.count, stats.disk.count, cache.health().disk_state) == (0, 0, DiskState.OFF)
+    assert cache.health().is_healthy

@@ -379,9 +379,10 @@ class TestLimit:
         assert await disk.clean() == [entries[0].row.key_hash]
 
     async def test_cleaning_trims_to_half_of_a_lowered_limit(self, make_disk: MakeDisk, clock: FakeClock) -> None:
-        disk = make_disk(limit=10 * self.COST)
-        entries = await self.fill(disk, clock, 10)
-        disk.limit = 6 * self.COST
+        first = make_disk(limit=10 * self.COST)
+        entries = await self.fill(first, clock, 10)
+        await first.aclose()
+        disk = make_disk(limit=6 * self.COST)
         hashes = await disk.clean()
         assert sorted(hashes) == sorted(entry.row.key_hash for entry in entries[:7])
         assert await self.present(disk, entries) == [7, 8, 9]
