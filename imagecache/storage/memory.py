@@ -276,7 +276,7 @@ class MemoryStorage(Generic[V]):
 
     def _evict(self, down_to: int | None = None) -> None:
         groups: dict[str, None] = {}
-        limit = self._limit if down_to is None else min(down_to, self._limit)
+        limit = self._limit if down_to is None else down_to
         most = math.inf if self._max_items is None else self._max_items
         while self._items and (self._cost > limit or len(self._items) > most):
             key, item = self._items.popitem(last=False)

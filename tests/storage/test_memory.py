@@ -114,6 +114,10 @@ def test_a_value_without_weak_references_is_simply_gone(clock: FakeClock) -> Non
     memory = MemoryStorage[bytes](10, clock=clock)
     memory.store("a", b"12345678", cost=8, group="a")
     assert memory.get("a") is None
+    memory.store("b", b"1234", cost=4, group="b")
+    assert memory.shrink(0) == 1
+    assert memory.get("b") is None
+    assert (memory.group("b"), memory._groups) == ([], {})
 
 
 def test_access_extends_and_a_peek_does_not(memory: MemoryStorage[Value], clock: FakeClock) -> None:
@@ -309,12 +313,12 @@ async def test_with_one_there_is_a_timer_that_keeps_neither_storage_nor_context_
     demand: ContextVar[Value] = ContextVar("demand")
     memory = MemoryStorage[Value](100, clock=SystemClock())
 
-    def ask() -> weakref.ref[Value]:
+    def ask(memory: MemoryStorage[Value]) -> weakref.ref[Value]:
         demand.set(Value("the caller's"))
         put(memory, "a")
         return weakref.ref(demand.get())
 
-    carried = copy_context().run(ask)
+    carried = copy_context().run(ask, memory)
     assert memory._timer is not None
     gone = weakref.ref(memory)
     del memory
