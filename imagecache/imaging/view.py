@@ -155,6 +155,7 @@ def plain(image: Image.Image) -> Image.Image:
     image.load()
     result = image._new(_CORE_OF(image))
     result.format = image.format
+    result.info = copied(image.info)
     return result
 
 

@@ -29,14 +29,16 @@ from PIL import (
     ImagePalette,
     ImageSequence,
     ImageStat,
+    _imaging,
 )
 from PIL.Image import ImageTransformHandler
+from PIL.PngImagePlugin import PngInfo, iTXt
 
 from imagecache.imaging import view as view_module
 from imagecache.imaging.shared import SharedImage, cost
 from imagecache.imaging.view import ImageView, share_pixels, views_are_safe
 
-from .samples import MODES, decoded, pattern, sample, saved
+from .samples import MODES, animated, decoded, pattern, sample, saved
 
 if TYPE_CHECKING:
     from PIL._imaging import ImagingCore
@@ -533,6 +535,20 @@ def test_an_open_file_becomes_a_plain_image() -> None:
     assert view == decoded(sample("PNG"), mode=None)
 
 
+def test_texts_and_tuples_that_can_be_changed_are_each_views_own() -> None:
+    image = pattern(SIZE)
+    image.info.update(comment=iTXt("text", "en", "Kommentar"), extension=(b"XMP", [1, 2]))
+    shared = SharedImage(image)
+    image.info["extension"][1].append(3)
+    image.info["comment"].lang = "de"
+    changed = shared.view()
+    changed.info["extension"][1].append(3)
+    changed.info["comment"].lang = "fr"
+    info = shared.view().info
+    assert info["extension"] == (b"XMP", [1, 2])
+    assert (info["comment"], info["comment"].lang, type(info["comment"])) == ("text", "en", iTXt)
+
+
 class Anchor:
     """Anything that can be referred to weakly."""
 
@@ -582,13 +598,97 @@ def test_a_view_outlives_the_shared_image() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "each"),
-    [("1", 1), ("L", 1), ("P", 1), ("I;16", 2), ("LA", 4), ("RGB", 4), ("RGBA", 4), ("CMYK", 4), ("I", 4), ("F", 4)],
+    [("1", 1), ("L", 1), ("I;16", 2), ("LA", 4), ("RGB", 4), ("RGBA", 4), ("CMYK", 4), ("I", 4), ("F", 4)],
 )
 def test_the_cost_is_what_pillow_holds(mode: str, each: int) -> None:
     image = pattern(SIZE, mode)
     assert cost(image) == 20 * 16 * each
     shared = SharedImage(image)
     assert (shared.cost, shared.size, shared.mode) == (20 * 16 * each, SIZE, mode)
+
+
+@pytest.fixture
+def small_blocks() -> Iterator[None]:
+    """Pillow's storage in blocks of 4 KiB, which it counts."""
+    before = _imaging.get_block_size()
+    _imaging.set_block_size(4096)
+    yield
+    _imaging.set_block_size(before)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_cost_is_what_pillow_says_it_allocated(mode: str, small_blocks: None) -> None:
+    # A row of 1,024 pixels of four bytes is a block; of smaller ones, several share a block to the last byte.
+    before = _imaging.get_stats()
+    image = Image.new(mode, (1024, 64))
+    after = _imaging.get_stats()
+    blocks = sum(after[name] - before[name] for name in ("allocated_blocks", "reused_blocks"))
+    palettes = 1024 + len(image.palette.palette or b"") if image.palette is not None else 0
+    assert cost(image) == blocks * 4096 + palettes
+
+
+@pytest.mark.parametrize("mode", ["P", "PA"])
+def test_palettes_cost_too(mode: str) -> None:
+    image = Image.new(mode, SIZE)
+    image.putpalette(bytes(range(48)))
+    assert cost(image) == 20 * 16 * (1 if mode == "P" else 4) + 1024 + 48
+    # Of an L or RGB image there is none.
+    assert cost(image.convert("RGB")) == 20 * 16 * 4
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP"])
+@pytest.mark.parametrize("mode", ["auto", None])
+def test_an_animation_costs_the_one_frame_that_is_held(file_format: str, mode: str | None) -> None:
+    data = animated(file_format, frames=4, size=(64, 48))
+    image = decoded(data, mode=mode)
+    shared = SharedImage(image)
+    each = 1 if image.mode == "P" else 4
+    assert 64 * 48 * each <= shared.cost <= 64 * 48 * each + 2048
+    # Neither file, decoder nor other frames are held beside it.
+    for plain in (shared._image, shared.view()):
+        assert set(vars(plain)) <= {*vars(Image.new("RGB", (1, 1))), "format", "_anchor"}
+        assert getattr(plain, "n_frames", 1) == 1
+
+
+def test_what_is_kept_in_info_costs_too() -> None:
+    image = pattern(SIZE)
+    image.info.update(icc_profile=b"p" * 5000, comment="c" * 30, dpi=(72, 72), text={"Title": ["t" * 200, "ü"]})
+    assert SharedImage(image).cost == 20 * 16 * 4 + 5000 + 30 + 200 + 4
+    notes = PngInfo()
+    notes.add_text("Description", "d" * 100_000, zip=True)
+    small = SharedImage(decoded(saved(Image.new("L", (1, 1)), "PNG", pnginfo=notes)))
+    assert small.cost == 100_001, "a picture of a pixel and a text of 100,000 letters"
+
+
+# What processors of others give
+
+
+def test_whoever_made_an_image_cannot_draw_on_it_any_more() -> None:
+    _, shared = master_of("RGB")
+    canvas = shared.image().convert("RGB")
+    canvas.info["nested"] = {"list": [1]}
+    canvas.format = "PNG"
+    pen, access, core = ImageDraw.Draw(canvas), canvas.load(), canvas.im
+    made = shared.made_elsewhere(canvas)
+    before = made.view()
+    original = copy.deepcopy(before)
+    pen.rectangle((0, 0, 9, 9), fill="red")
+    assert access is not None
+    access[12, 12] = (1, 2, 3)
+    core.putpixel((13, 13), (1, 2, 3))
+    canvas.frombytes(bytes(len(canvas.tobytes())))
+    canvas.info["nested"]["list"].append(2)
+    assert made.view() == before == original
+    assert (made.format, made.cost) == ("PNG", cost(original))
+
+
+def test_what_is_given_back_as_it_came_is_shared_as_it_was() -> None:
+    plain, shared = master_of("RGB")
+    view = shared.image()
+    made = shared.made_elsewhere(view)
+    assert share_pixels(made.view(), shared.view())
+    view.putpixel((0, 0), (1, 2, 3))
+    assert made.view() == shared.view() == plain
 
 
 @pytest.fixture
