@@ -115,6 +115,12 @@ class ImageView(Image.Image):
             self._unshare()
         return super().filter(filter)
 
+    def convert(self, *args: Any, **options: Any) -> Image.Image:
+        # On its way to alpha, Pillow writes the transparent colours that info names into the core's palette.
+        if self._readonly and self.mode == "P" and "transparency" in self.info:
+            return self.copy().convert(*args, **options)
+        return super().convert(*args, **options)
+
     def close(self) -> None:
         super().close()
         self._readonly = 0

@@ -15,6 +15,7 @@ UNLIMITED = 2**60
 """v1 writes "unlimited" as a number beyond any machine."""
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_HIERARCHICAL = re.compile(r"^hierarchical_memory_limit (\d+)$", re.MULTILINE)
 _LIMIT_FILES = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
 # Where distributions mount them, for where mountinfo tells nothing. Hybrid machines have both versions.
 _USUAL_MOUNTS = (
@@ -87,8 +88,11 @@ def _lineage(path: str, top: str) -> Iterator[PurePosixPath]:
 
 
 def _limits(folder: Path, version: int) -> Iterator[int]:
-    for name in _LIMIT_FILES[version]:
-        text = _read(folder / name).strip()
+    texts = [_read(folder / name).strip() for name in _LIMIT_FILES[version]]
+    if version == 1:
+        # What those above allow that a container cannot see.
+        texts += _HIERARCHICAL.findall(_read(folder / "memory.stat"))
+    for text in texts:
         if text.isascii() and text.isdigit() and 0 < int(text) < UNLIMITED:
             yield int(text)
 

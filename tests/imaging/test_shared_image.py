@@ -256,6 +256,16 @@ def by_a_transformation_of_ones_own(image: Image.Image) -> None:
     image.transform(image.size, Pen())
 
 
+def by_transparent_colours(image: Image.Image) -> None:
+    if image.mode != "P":
+        raise NotThisModeError
+    for transparency in (3, b"\x07" * 40):
+        image.info["transparency"] = transparency
+        for mode in ("RGBA", "LA", "PA"):
+            image.convert(mode)
+    saved(image, "WEBP")
+
+
 def by_state(image: Image.Image) -> None:
     image.__setstate__([{}, image.mode, image.size, image.getpalette(), bytes(len(image.tobytes()))])
 
@@ -427,6 +437,10 @@ def test_a_change_of_one_view_is_not_seen_in_the_next(mode: str, change: Callabl
         assert view == plain
         assert view.tobytes() == plain.tobytes()
         assert view.getpalette() == plain.getpalette()
+        if mode == "P":
+            assert view.getpalette(None) == plain.getpalette(None)
+            assert view.convert("RGBA").tobytes() == plain.copy().convert("RGBA").tobytes()
+            assert share_pixels(view, shared.view())
         assert view.info == plain.info
         assert view.getexif()[ExifTags.Base.Artist] == "somebody"
     if change_is_possible and change is not by_close:

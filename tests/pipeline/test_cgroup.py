@@ -70,6 +70,15 @@ MACHINES: dict[str, tuple[str, str, dict[str, str], set[int]]] = {
         {"memory/memory.limit_in_bytes": "1000"},
         {1000},
     ),
+    "v1, in a container whose pod has a limit": (
+        "4:memory:/pod/1\n",
+        V1.replace(" / /sys", " /pod/1 /sys"),
+        {
+            "memory/memory.limit_in_bytes": UNLIMITED_V1,
+            "memory/memory.stat": "cache 5\nhierarchical_memory_limit 3000\nhierarchical_memsw_limit 10\nrss 7",
+        },
+        {3000},
+    ),
     "v1, controllers mounted together": (
         "4:cpu,memory:/a\n",
         "35 31 0:32 / /sys/fs/cgroup/cpu,memory rw - cgroup cgroup rw,cpu,memory\n",
