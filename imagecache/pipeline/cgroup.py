@@ -77,9 +77,8 @@ def _lineage(path: str, top: str) -> Iterator[PurePosixPath]:
     try:
         group = group.relative_to(top)
     except ValueError:
-        # The path is the host's and the mount is the container's: that shows the groups from its own on, and of
-        # a path that leads nowhere there, only the mount itself is read.
-        group = group.relative_to("/") if group.is_absolute() else group
+        # The path is the host's and the mount is the container's, or the other way round.
+        group = PurePosixPath()
     if ".." in group.parts:
         # Outside this process's namespace: nothing below the mount is above it.
         group = PurePosixPath()

@@ -38,7 +38,24 @@ MACHINES: dict[str, tuple[str, str, dict[str, str], set[int]]] = {
     ),
     "v2, in a namespace of its own": ("0::/\n", V2, {"memory.max": "1000"}, {1000}),
     "v2, the host's path in a container": ("0::/system.slice/docker-1.scope\n", V2, {"memory.max": "1000"}, {1000}),
-    "v2, a path from outside the namespace": ("0::/../../other\n", V2, {"memory.max": "1000"}, {1000}),
+    "v2, a path from outside the namespace": (
+        "0::/../../other\n",
+        V2,
+        {"memory.max": "1000", "../../other/memory.max": "7"},
+        {1000},
+    ),
+    "v2, a mount from outside the namespace": (
+        "0::/app\n",
+        V2.replace(" / /sys", " /../.. /sys"),
+        {"memory.max": "1000", "app/memory.max": "7"},
+        {1000},
+    ),
+    "v1, beside names that are no text": (
+        "8:name=memory:/b\n5:devices:/\udce9\n4:memory:/a\n7:memory-watch:/b\n",
+        V1,
+        {"memory/a/memory.limit_in_bytes": "1000", "memory/b/memory.limit_in_bytes": "7"},
+        {1000},
+    ),
     "v2, mounted from the group on": (
         "0::/pod/app/worker\n",
         V2.replace(" / /sys", " /pod/app /sys"),
@@ -96,7 +113,8 @@ MACHINES: dict[str, tuple[str, str, dict[str, str], set[int]]] = {
     "groups unknown": ("", V2, {"memory.max": "1000"}, {1000}),
     "nothing but nonsense": (
         "\n::\nx\n0::\n4:memory\n0::a\x00b\n",
-        "- - -\n1 2 3\n30 23 0:26 / - cgroup2\n30 23 0:26 ../.. /../.. rw - cgroup2 none rw\n",
+        "- - -\n1 2 3\n30 23 0:26 / - cgroup2\n30 23 0:26 / /x rw - cgroup\n"
+        "30 23 0:26 ../.. /../.. rw - cgroup2 none rw\n",
         {"memory.max": "lots", "memory.high": "-5", "memory/memory.limit_in_bytes": "٣"},
         set(),
     ),
@@ -108,7 +126,7 @@ MACHINES: dict[str, tuple[str, str, dict[str, str], set[int]]] = {
 def lay_out(root: Path, groups: str, mounts: str, limits: dict[str, str]) -> Path:
     own = root / "proc" / "self"
     own.mkdir(parents=True)
-    (own / "cgroup").write_text(groups, encoding="utf-8")
+    (own / "cgroup").write_text(groups, encoding="utf-8", errors="surrogateescape")
     (own / "mountinfo").write_text(mounts, encoding="utf-8")
     for name, text in limits.items():
         path = root / "sys" / "fs" / "cgroup" / name
