@@ -113,8 +113,10 @@ MACHINES: dict[str, tuple[str, str, dict[str, str], set[int]]] = {
     "groups unknown": ("", V2, {"memory.max": "1000"}, {1000}),
     "nothing but nonsense": (
         "\n::\nx\n0::\n4:memory\n0::a\x00b\n",
-        "- - -\n1 2 3\n30 23 0:26 / - cgroup2\n30 23 0:26 / /x rw - cgroup\n"
-        "30 23 0:26 ../.. /../.. rw - cgroup2 none rw\n",
+        (
+            "- - -\n1 2 3\n30 23 0:26 / - cgroup2\n30 23 0:26 / /x rw - cgroup\n"
+            "30 23 0:26 ../.. /../.. rw - cgroup2 none rw\n"
+        ),
         {"memory.max": "lots", "memory.high": "-5", "memory/memory.limit_in_bytes": "٣"},
         set(),
     ),
