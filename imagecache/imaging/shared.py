@@ -8,14 +8,38 @@ from __future__ import annotations
 from PIL import Image
 
 from .modes import bytes_per_pixel
-from .view import ImageView, State, copied, is_flat, plain, state_of, view_of, views_are_safe
+from .view import ImageView, State, copied, is_flat, plain, share_pixels, state_of, view_of, views_are_safe
 
 _new_object = object.__new__
 
 
+_CORE_PALETTE = 1024
+"""Bytes of the palette beside the pixels of P and PA: always 256 colours of four (libImaging/Palette.c)."""
+
+
 def cost(image: Image.Image) -> int:
-    """Bytes of the image's pixels as Pillow holds them: RGB takes four a pixel, as RGBA does."""
-    return image.width * image.height * bytes_per_pixel(image.mode)
+    """Bytes that the image takes, as Pillow holds it: RGB takes four a pixel, as RGBA does.
+
+    Palettes are counted, and what is kept in ``info``: a colour profile or a PNG's text may be far larger than a
+    small picture's pixels. Of an animation this is one frame, as that is all that an image holds.
+    """
+    palette = image.palette.palette if image.palette is not None else None
+    palettes = _CORE_PALETTE + len(palette or b"") if image.mode in ("P", "PA") else 0
+    return image.width * image.height * bytes_per_pixel(image.mode) + palettes + _weight(image.info)
+
+
+def _weight(value: object) -> int:
+    """Bytes of the texts and byte strings in what Pillow puts into ``info``; the rest is small."""
+    match value:
+        case bytes() | bytearray():
+            return len(value)
+        case str():
+            return len(value) if value.isascii() else 4 * len(value)
+        case dict():
+            return sum(map(_weight, value.values()))
+        case list() | tuple():
+            return sum(map(_weight, value))
+    return 0
 
 
 class SharedImage:
@@ -72,6 +96,18 @@ class SharedImage:
     def image(self) -> Image.Image:
         """A view for a processor in a worker thread; each gets one of its own."""
         return self.view()
+
+    def made_elsewhere(self, image: Image.Image) -> SharedImage:
+        """What somebody else's code made of a view, to be shared in turn.
+
+        Copied, unless it still is around these pixels: whoever made it may have kept a way to write into it that asks
+        nobody, such as an ``ImageDraw`` or what ``load()`` gave.
+        """
+        taken = plain(image)
+        if not share_pixels(taken, self._image):
+            taken = taken.copy()
+            taken.format = image.format
+        return SharedImage(taken)
 
     def __repr__(self) -> str:
         return f"SharedImage({self.format}, {self.mode}, {self.size[0]} x {self.size[1]})"

@@ -11,11 +11,12 @@ from __future__ import annotations
 import copy
 import copyreg
 import logging
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 if TYPE_CHECKING:
     from PIL._imaging import ImagingCore, PixelAccess
@@ -27,7 +28,10 @@ State = dict[str, Any]
 """The ``__dict__`` of an image: its attributes are Pillow's, of any type."""
 
 _CORE_OF = cast("Callable[[Image.Image], ImagingCore]", cast("property", Image.Image.im).fget)
-_IMMUTABLE = (bytes, str, int, float, tuple, type(None))
+_READONLY_OF = cast("Callable[[Image.Image], int]", cast("property", Image.Image.readonly).fget)
+# The very types: Pillow's texts of PNG files are a str with attributes that can be changed.
+_IMMUTABLE = frozenset({bytes, str, int, float, bool, complex, type(None)})
+_PILLOW = Image.__name__.partition(".")[0]
 
 
 class ImageView(Image.Image):
@@ -46,6 +50,10 @@ class ImageView(Image.Image):
 
     @property
     def im(self) -> ImagingCore:
+        # Pillow itself asks before it writes (but for the holes below). Whoever else asks for the core can write into
+        # it as he likes, with its putpixel, paste, setmode …
+        if self._readonly and not _is_pillows(sys._getframe(1).f_globals.get("__name__")):
+            self._unshare()
         return _CORE_OF(self)
 
     @im.setter
@@ -56,9 +64,20 @@ class ImageView(Image.Image):
         self._readonly = 0
         self._anchor = None
 
+    @property
+    def readonly(self) -> int:
+        return _READONLY_OF(self)
+
+    @readonly.setter
+    def readonly(self, readonly: int) -> None:
+        # Told that it may be written to, Pillow writes without asking again.
+        if not readonly and self._im is not None:
+            self._unshare()
+        self._readonly = readonly
+
     def _unshare(self) -> None:
         if self._readonly:
-            self.im = self.im.copy()
+            self.im = _CORE_OF(self).copy()
 
     def load(self) -> PixelAccess | None:
         if self._readonly:
@@ -79,6 +98,28 @@ class ImageView(Image.Image):
         # A pointer to the pixels: ImageCms in place writes through it. Who only reads pays for a copy, too.
         self._unshare()
         return super().getim()
+
+    def __arrow_c_array__(self, requested_schema: CapsuleType | None = None) -> tuple[CapsuleType, CapsuleType]:
+        # The pixels themselves, for others to keep: Image.fromarrow makes an image of them that frombytes fills.
+        self._unshare()
+        return super().__arrow_c_array__(requested_schema)
+
+    def getdata(self, band: int | None = None) -> ImagingCore:
+        # Without a band, it is the core that Pillow gives; "could be abused", says a comment there.
+        self._unshare()
+        return super().getdata(band)
+
+    def filter(self, filter: ImageFilter.Filter | type[ImageFilter.Filter]) -> Image.Image:  # noqa: A002  # Pillow's
+        # A filter gets the core, and may be anybody's.
+        if not _is_pillows((filter if isinstance(filter, type) else type(filter)).__module__):
+            self._unshare()
+        return super().filter(filter)
+
+    def convert(self, *args: Any, **options: Any) -> Image.Image:
+        # On its way to alpha, Pillow writes the transparent colours that info names into the core's palette.
+        if self._readonly and self.mode == "P" and "transparency" in self.info:
+            return self.copy().convert(*args, **options)
+        return super().convert(*args, **options)
 
     def close(self) -> None:
         super().close()
@@ -101,7 +142,7 @@ class _SharedPixels:
         self._access: PixelAccess | None = None
 
     def _current(self) -> PixelAccess:
-        core = self._view.im
+        core = _CORE_OF(self._view)
         if self._access is None or core is not self._core:
             access: PixelAccess = core.pixel_access(0)
             self._core, self._access = core, access
@@ -118,8 +159,9 @@ class _SharedPixels:
 def plain(image: Image.Image) -> Image.Image:
     """The plain image of any loaded one: the same pixels, no file, tile or decoder; ``info`` and palette its own."""
     image.load()
-    result = image._new(image.im)
+    result = image._new(_CORE_OF(image))
     result.format = image.format
+    result.info = copied(image.info)
     return result
 
 
@@ -128,20 +170,33 @@ def state_of(image: Image.Image) -> State:
     return {**image.__dict__, "_readonly": 1, "_exif": None, "_anchor": None}
 
 
+def share_pixels(one: Image.Image, other: Image.Image) -> bool:
+    """Whether two images are around the same pixels. Looking at ``im`` would give a view its own."""
+    return _CORE_OF(one) is _CORE_OF(other)
+
+
 def is_flat(info: dict[str | tuple[int, int], Any]) -> bool:
     """Whether a shallow copy of this ``info`` shares nothing that can be changed."""
-    return all(isinstance(value, _IMMUTABLE) for value in info.values())
+    return all(map(_is_immutable, info.values()))
 
 
 def copied(value: Any) -> Any:
     """A copy that shares nothing changeable. For what Pillow puts into ``info``, much quicker than deepcopy."""
-    if isinstance(value, _IMMUTABLE):
+    if _is_immutable(value):
         return value
     if type(value) is dict:
         return {key: copied(part) for key, part in value.items()}
     if type(value) is list:
         return [copied(part) for part in value]
     return copy.deepcopy(value)
+
+
+def _is_immutable(value: Any) -> bool:
+    return type(value) in _IMMUTABLE or (type(value) is tuple and all(map(_is_immutable, value)))
+
+
+def _is_pillows(module: object) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] == _PILLOW
 
 
 def view_of(state: State, anchor: object = None) -> ImageView:
@@ -178,12 +233,13 @@ def _keeps_apart(mode: str) -> bool:
         image.putpalette(bytes(range(6)))
         image.load()
     original, state = image.copy(), state_of(image)
-    for change in (_by_method, _by_access, _by_bytes, _by_drawing, _by_palette, _by_pointer):
+    for change in (_by_method, _by_access, _by_bytes, _by_drawing, _by_palette, _by_pointer, _by_core, _by_arrow):
         changed = view_of(state)
         change(changed)
-        if view_of(state) != original or changed.im is image.im:
+        if view_of(state) != original or share_pixels(changed, image):
             return False
-    return type(view_of(state).copy()) is Image.Image and view_of(state).im is image.im
+    untouched = view_of(state)
+    return type(untouched.copy()) is Image.Image and share_pixels(untouched, image)
 
 
 def _by_method(image: Image.Image) -> None:
@@ -215,3 +271,11 @@ def _by_palette(image: Image.Image) -> None:
 
 def _by_pointer(image: Image.Image) -> None:
     image.getim()
+
+
+def _by_core(image: Image.Image) -> None:
+    image.im.putpixel((0, 0), 1 if image.mode == "P" else (1, 1, 1))
+
+
+def _by_arrow(image: Image.Image) -> None:
+    image.__arrow_c_array__()

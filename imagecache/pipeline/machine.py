@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import StorageError
 from ..units import parse_size
+from .cgroup import memory_limits
 
 logger = logging.getLogger("imagecache")
 
@@ -28,15 +29,18 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def usable_memory() -> int:
-    """The bytes of memory that this process may use: the machine's, or what its control group allows."""
-    limits = [limit for limit in (_physical_memory(), *_cgroup_limits()) if limit]
+def usable_memory(root: Path = Path("/")) -> int:
+    """The bytes of memory that this process may use: the machine's, or the least that a control group above it allows.
+
+    ``root`` is where the files of the kernel are looked for.
+    """
+    limits = [limit for limit in (_physical_memory(), *memory_limits(root)) if limit]
     return min(limits, default=MEMORY_CAP * MEMORY_FRACTION)
 
 
-def default_memory_limit() -> int:
+def default_memory_limit(root: Path = Path("/")) -> int:
     """The memory tier's limit where none is given, bytes."""
-    return min(usable_memory() // MEMORY_FRACTION, MEMORY_CAP)
+    return min(usable_memory(root) // MEMORY_FRACTION, MEMORY_CAP)
 
 
 def size_limit(given: int | str | None, variable: str, name: str, default: int) -> int:
@@ -96,16 +100,3 @@ def _windows_memory() -> int | None:  # pragma: no cover - Windows only
     if windll is None or not windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
         return None
     return int(status.total)
-
-
-def _cgroup_limits() -> list[int]:
-    # v2, then v1; what is unlimited reads "max" or as a number beyond any machine.
-    found = []
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(path).read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
-            continue
-        if text.isdigit() and int(text) < 2**60:
-            found.append(int(text))
-    return found

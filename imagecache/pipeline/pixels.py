@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from ..entry import Entry
 from ..errors import ImageCacheError, ImageError, ProcessorError
+from ..imaging import processors
 from ..imaging.decode import DecodeOptions, decode, decoded_cost, options_for
 from ..imaging.header import read_header
+from ..imaging.processors.custom import Custom
 from ..imaging.shared import SharedImage
 from ..keys import display_url
 from ..protocols import CacheSerializer, ImageProcessor
@@ -174,14 +176,21 @@ def _decode(body: bytes, options: DecodeOptions, limits: ImageLimits, url: str) 
     return SharedImage(decode(body, options=options, limits=limits, url=url))
 
 
+def _is_ours(processor: ImageProcessor) -> bool:
+    kind = type(processor)
+    return kind.__module__.startswith(f"{processors.__name__}.") and kind is not Custom
+
+
 def _apply(processor: ImageProcessor, pixels: SharedImage, url: str) -> SharedImage:
     try:
         made: Image.Image = processor.process(pixels.image())
         made.load()
+        # One of ours lets go of what it made. Anybody's may keep a canvas and go on drawing on it.
+        shared = SharedImage(made) if _is_ours(processor) else pixels.made_elsewhere(made)
     except ImageCacheError as error:
         # A processor may keep one exception object and raise it for every image: each gets its own.
         raise error.fresh() from error.__cause__
     except Exception as error:  # The border of a user's code: whatever it raises ends as our error.
         message = f"the processor {processor.identifier} raised {type(error).__name__}: {error}"
         raise ProcessorError(message, url=url, processor=processor.identifier) from error
-    return SharedImage(made)
+    return shared

@@ -10,15 +10,19 @@ import math
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
+from contextvars import Context
 from typing import Generic, TypeVar
 
-from ..clock import Clock, SystemClock
+from ..clock import Clock, SystemClock, TimerHandle
 from ..expiration import AccessExtension, StorageExpiration
 
 V = TypeVar("V")
 
 DEFAULT_EXPIRATION = StorageExpiration.after_seconds(300)
 """Kingfisher's ``MemoryStorage.Config.expiration``."""
+
+SWEEP_INTERVAL = 120.0
+"""Seconds between two sweeps of what has expired: Kingfisher's ``MemoryStorage.Config.cleanInterval``."""
 
 
 class _Item(Generic[V]):
@@ -62,7 +66,8 @@ class MemoryStorage(Generic[V]):
 
     ``limit`` is in the unit of the costs (bytes); a value of more than half of it is not kept. Values that were
     evicted, or were too large, are remembered weakly: they come back as long as somebody else still holds them.
-    ``on_evict`` is told the groups whose values went for the limit, each once.
+    ``on_evict`` is told the groups whose values went for the limit, each once. What expires leaves by itself within
+    two minutes, where a loop runs; `clear` stops the timer for that.
 
     >>> memory = MemoryStorage[str](100)
     >>> memory.store("a", "value of a", cost=10)
@@ -104,6 +109,7 @@ class MemoryStorage(Generic[V]):
         # A weakly held value may die in any thread and in the middle of any line; its reference is only
         # queued there, and taken out of the tables here, on the loop.
         self._dead: deque[_Remembered[V]] = deque()
+        self._timer: TimerHandle | None = None
 
     def get(self, key: Hashable, extension: AccessExtension | None = None) -> V | None:
         """The value, or None; a hit makes it the most recently used and extends its expiration.
@@ -181,6 +187,7 @@ class MemoryStorage(Generic[V]):
     @property
     def is_empty(self) -> bool:
         """Whether nothing is here, not even remembered."""
+        self._bury()
         return not self._items and not self._weak
 
     def remove(self, key: Hashable) -> bool:
@@ -217,12 +224,25 @@ class MemoryStorage(Generic[V]):
         self._groups.clear()
         self._dead.clear()
         self._cost = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def shrink(self, down_to: int) -> int:
+        """Evict the least recently used until the costs add up to ``down_to`` at most; how many values went.
+
+        For when memory is scarce: the limit stays what it is, and what is evicted is remembered weakly as ever.
+        """
+        before = len(self._items)
+        self._evict(down_to)
+        return before - len(self._items)
 
     def sweep(self) -> int:
         """Drop what has expired; how many values went. `get` never returns them, but they cost until then."""
         self._bury()
         now = self._monotonic()
-        expired = [key for key, item in self._items.items() if now >= item.expires()]
+        # Looking at `until` first, which is never later, spares most values the call.
+        expired = [key for key, item in self._items.items() if now >= item.until and now >= item.expires()]
         expired += [key for key, remembered in self._weak.items() if now >= remembered.item.expires()]
         for key in expired:
             self._drop(key)
@@ -280,11 +300,14 @@ class MemoryStorage(Generic[V]):
         self._cost += item.cost
         self._groups.setdefault(item.group, {})[key] = None
         self._evict()
+        if self._timer is None and item.expires() < math.inf:
+            self._arm()
 
-    def _evict(self) -> None:
+    def _evict(self, down_to: int | None = None) -> None:
         groups: dict[str, None] = {}
+        limit = self._limit if down_to is None else down_to
         most = math.inf if self._max_items is None else self._max_items
-        while self._items and (self._cost > self._limit or len(self._items) > most):
+        while self._items and (self._cost > limit or len(self._items) > most):
             key, item = self._items.popitem(last=False)
             self._cost -= item.cost
             self.evictions += 1
@@ -363,3 +386,21 @@ class MemoryStorage(Generic[V]):
             if self._weak.get(remembered.key) is remembered:
                 del self._weak[remembered.key]
                 self._leave_group(remembered.key, remembered.item.group)
+
+    def _arm(self) -> None:
+        """See to it that what expires leaves memory without being asked for, as long as anything here can expire."""
+        # What the timer knows must keep neither a storage that nobody closed nor a caller's context alive.
+        tick = weakref.WeakMethod(self._tick)
+        try:
+            self._timer = Context().run(
+                self._clock.call_at, self._monotonic() + SWEEP_INTERVAL, lambda: (method := tick()) and method()
+            )
+        except RuntimeError:
+            # No loop runs here: whoever works without one sweeps by hand.
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.sweep()
+        if any(item.expires() < math.inf for item in self._items.values()):
+            self._arm()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import io
 import logging
 import pickle
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import (
@@ -24,14 +27,21 @@ from PIL import (
     ImageMorph,
     ImageOps,
     ImagePalette,
+    ImageSequence,
     ImageStat,
+    _imaging,
 )
+from PIL.Image import ImageTransformHandler
+from PIL.PngImagePlugin import PngInfo, iTXt
 
 from imagecache.imaging import view as view_module
 from imagecache.imaging.shared import SharedImage, cost
-from imagecache.imaging.view import ImageView, views_are_safe
+from imagecache.imaging.view import ImageView, share_pixels, views_are_safe
 
-from .samples import MODES, decoded, pattern, sample, saved
+from .samples import MODES, animated, decoded, pattern, sample, saved
+
+if TYPE_CHECKING:
+    from PIL._imaging import ImagingCore
 
 SIZE = (20, 16)
 
@@ -178,6 +188,119 @@ def by_pointer(image: Image.Image) -> None:
     image.im.paste(0 if image.im.bands == 1 else tuple([3] * image.im.bands), (0, 0, 4, 4))
 
 
+def by_core(image: Image.Image) -> None:
+    image.im.putpixel((0, 0), colour_of(image))
+
+
+def by_core_in_another_mode(image: Image.Image) -> None:
+    if image.mode != "RGBA":
+        raise NotThisModeError
+    image.im.setmode("RGB")
+    image._mode = "RGB"
+
+
+def by_sequence(image: Image.Image) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        sequence = image.getdata()
+    sequence.putpixel((0, 0), colour_of(image))
+
+
+def by_saying_that_it_may(image: Image.Image) -> None:
+    image.readonly = 0
+    image.putpixel((0, 0), colour_of(image))  # type: ignore[arg-type]
+
+
+def by_pixels_lent_to_another_library(image: Image.Image) -> None:
+    lent = Image.fromarrow(image, image.mode, image.size)
+    lent.frombytes(bytes(len(lent.tobytes())))
+
+
+class Scribble(ImageFilter.Filter):
+    """A user's own filter."""
+
+    name = "Scribble"
+
+    def filter(self, image: ImagingCore) -> ImagingCore:
+        image.putpixel((0, 0), 1 if image.bands == 1 else (1,) * image.bands)
+        made: ImagingCore = image.copy()
+        return made
+
+
+def by_a_filter_of_ones_own(image: Image.Image) -> None:
+    if len(image.getbands()) > 1:
+        # Such a filter gets a copy of each band in turn.
+        raise NotThisModeError
+    image.filter(Scribble())
+
+
+class ScribbleOnAll(Scribble, ImageFilter.MultibandFilter):
+    """One that gets all bands at once."""
+
+
+def by_a_filter_of_all_bands(image: Image.Image) -> None:
+    image.filter(ScribbleOnAll())
+
+
+class Pen(ImageTransformHandler):
+    """A user's own transformation."""
+
+    def transform(
+        self, size: tuple[int, int], image: Image.Image, **options: str | int | tuple[int, ...] | list[int]
+    ) -> Image.Image:
+        image.putpixel((0, 0), colour_of(image))  # type: ignore[arg-type]
+        return image.copy()
+
+
+def by_a_transformation_of_ones_own(image: Image.Image) -> None:
+    image.transform(image.size, Pen())
+
+
+def by_transparent_colours(image: Image.Image) -> None:
+    if image.mode != "P":
+        raise NotThisModeError
+    for transparency in (3, b"\x07" * 40):
+        image.info["transparency"] = transparency
+        for mode in ("RGBA", "LA", "PA"):
+            image.convert(mode)
+    saved(image, "WEBP")
+
+
+def by_state(image: Image.Image) -> None:
+    image.__setstate__([{}, image.mode, image.size, image.getpalette(), bytes(len(image.tobytes()))])
+
+
+def by_bands(image: Image.Image) -> None:
+    for band in image.split():
+        band.paste(1, (0, 0, 9, 9))
+
+
+def by_what_was_made_of_it(image: Image.Image) -> None:
+    """Nothing that Pillow makes of an image is around its pixels, even where nothing had to be done."""
+    for made in (
+        image.crop((0, 0, *image.size)), image.crop(), image.copy(), image.resize(image.size), image.rotate(0),
+        image.convert(image.mode), ImageOps.exif_transpose(image), ImageOps.contain(image, image.size),
+        ImageChops.duplicate(image), Image.composite(image, image, Image.new("1", image.size)), copy.copy(image),
+    ):  # fmt: skip
+        assert made is not None
+        made.paste(colour_of(made), (0, 0, 9, 9))  # type: ignore[arg-type]
+        access = made.load()
+        assert access is not None
+        access[1, 1] = colour_of(made)  # type: ignore[assignment]
+
+
+def by_seeking(image: Image.Image) -> None:
+    image.seek(0)
+    for frame in ImageSequence.Iterator(image):
+        frame.putpixel((0, 0), colour_of(frame))  # type: ignore[arg-type]
+
+
+def by_saving(image: Image.Image) -> None:
+    for file_format in ("GIF", "PNG", "WEBP", "JPEG", "TIFF", "BMP", "ICO", "PDF"):
+        with contextlib.suppress(Exception):  # Many a format does not hold many a mode.
+            image.save(io.BytesIO(), file_format)
+
+
 def by_turning_upright(image: Image.Image) -> None:
     image.getexif()[ExifTags.Base.Orientation] = 6
     ImageOps.exif_transpose(image, in_place=True)
@@ -284,6 +407,14 @@ def outcome(read: Callable[[Image.Image], object], image: Image.Image) -> object
     return type(found), found.mode, found.size, found.getpalette(), found.tobytes(), info
 
 
+def outcome_image(read: Callable[[Image.Image], object], image: Image.Image) -> Image.Image | None:
+    try:
+        found = read(image)
+    except Exception:  # As above.
+        return None
+    return found if isinstance(found, Image.Image) else None
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_change_of_one_view_is_not_seen_in_the_next(mode: str, change: Callable[[Image.Image], None]) -> None:
@@ -306,6 +437,10 @@ def test_a_change_of_one_view_is_not_seen_in_the_next(mode: str, change: Callabl
         assert view == plain
         assert view.tobytes() == plain.tobytes()
         assert view.getpalette() == plain.getpalette()
+        if mode == "P":
+            assert view.getpalette(None) == plain.getpalette(None)
+            assert view.convert("RGBA").tobytes() == plain.copy().convert("RGBA").tobytes()
+            assert share_pixels(view, shared.view())
         assert view.info == plain.info
         assert view.getexif()[ExifTags.Base.Artist] == "somebody"
     if change_is_possible and change is not by_close:
@@ -323,9 +458,9 @@ def test_reading_gives_what_a_plain_image_gives(mode: str, name: str) -> None:
         name = "convert RGB"
     plain, shared = master_of(mode)
     view = shared.view()
-    core = view.im
     assert outcome(READS[name], view) == outcome(READS[name], plain)
-    assert outcome(lambda image: getattr(READS[name](image), "im", None) is core, shared.view()) is not True
+    made = outcome_image(READS[name], shared.view())
+    assert made is None or not share_pixels(made, shared.view())
     assert view == plain
     assert shared.view() == plain
 
@@ -348,14 +483,14 @@ def test_a_view_is_an_image_to_everybody(mode: str) -> None:
 def test_pixels_are_shared_until_the_first_change(mode: str) -> None:
     _, shared = master_of(mode)
     one, other = shared.view(), shared.view()
-    assert one.im is other.im
+    assert share_pixels(one, other)
     one.load()
     one.tobytes()
     one.getpixel((0, 0))
     one.copy()
-    assert one.im is other.im
+    assert share_pixels(one, other)
     one.paste(other)
-    assert one.im is not other.im
+    assert not share_pixels(one, other)
     core = one.im
     one.paste(other)
     assert one.im is core  # copied once, not every time
@@ -396,7 +531,7 @@ def test_a_view_can_be_taken_over_itself() -> None:
     plain, shared = master_of("RGB")
     view = shared.view()
     again = SharedImage(view)
-    assert again.view().im is shared.view().im
+    assert share_pixels(again.view(), shared.view())
     view.putpixel((0, 0), (1, 2, 3))
     assert again.view() == shared.view() == plain
     changed = SharedImage(view)
@@ -412,6 +547,20 @@ def test_an_open_file_becomes_a_plain_image() -> None:
     assert not {"fp", "tile", "png", "_fp"} & set(vars(view))
     opened.close()
     assert view == decoded(sample("PNG"), mode=None)
+
+
+def test_texts_and_tuples_that_can_be_changed_are_each_views_own() -> None:
+    image = pattern(SIZE)
+    image.info.update(comment=iTXt("text", "en", "Kommentar"), extension=(b"XMP", [1, 2]))
+    shared = SharedImage(image)
+    image.info["extension"][1].append(3)
+    image.info["comment"].lang = "de"
+    changed = shared.view()
+    changed.info["extension"][1].append(3)
+    changed.info["comment"].lang = "fr"
+    info = shared.view().info
+    assert info["extension"] == (b"XMP", [1, 2])
+    assert (info["comment"], info["comment"].lang, type(info["comment"])) == ("text", "en", iTXt)
 
 
 class Anchor:
@@ -463,13 +612,97 @@ def test_a_view_outlives_the_shared_image() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "each"),
-    [("1", 1), ("L", 1), ("P", 1), ("I;16", 2), ("LA", 4), ("RGB", 4), ("RGBA", 4), ("CMYK", 4), ("I", 4), ("F", 4)],
+    [("1", 1), ("L", 1), ("I;16", 2), ("LA", 4), ("RGB", 4), ("RGBA", 4), ("CMYK", 4), ("I", 4), ("F", 4)],
 )
 def test_the_cost_is_what_pillow_holds(mode: str, each: int) -> None:
     image = pattern(SIZE, mode)
     assert cost(image) == 20 * 16 * each
     shared = SharedImage(image)
     assert (shared.cost, shared.size, shared.mode) == (20 * 16 * each, SIZE, mode)
+
+
+@pytest.fixture
+def small_blocks() -> Iterator[None]:
+    """Pillow's storage in blocks of 4 KiB, which it counts."""
+    before = _imaging.get_block_size()
+    _imaging.set_block_size(4096)
+    yield
+    _imaging.set_block_size(before)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_cost_is_what_pillow_says_it_allocated(mode: str, small_blocks: None) -> None:
+    # A row of 1,024 pixels of four bytes is a block; of smaller ones, several share a block to the last byte.
+    before = _imaging.get_stats()
+    image = Image.new(mode, (1024, 64))
+    after = _imaging.get_stats()
+    blocks = sum(after[name] - before[name] for name in ("allocated_blocks", "reused_blocks"))
+    palettes = 1024 + len(image.palette.palette or b"") if image.palette is not None else 0
+    assert cost(image) == blocks * 4096 + palettes
+
+
+@pytest.mark.parametrize("mode", ["P", "PA"])
+def test_palettes_cost_too(mode: str) -> None:
+    image = Image.new(mode, SIZE)
+    image.putpalette(bytes(range(48)))
+    assert cost(image) == 20 * 16 * (1 if mode == "P" else 4) + 1024 + 48
+    # Of an L or RGB image there is none.
+    assert cost(image.convert("RGB")) == 20 * 16 * 4
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP"])
+@pytest.mark.parametrize("mode", ["auto", None])
+def test_an_animation_costs_the_one_frame_that_is_held(file_format: str, mode: str | None) -> None:
+    data = animated(file_format, frames=4, size=(64, 48))
+    image = decoded(data, mode=mode)
+    shared = SharedImage(image)
+    each = 1 if image.mode == "P" else 4
+    assert 64 * 48 * each <= shared.cost <= 64 * 48 * each + 2048
+    # Neither file, decoder nor other frames are held beside it.
+    for plain in (shared._image, shared.view()):
+        assert set(vars(plain)) <= {*vars(Image.new("RGB", (1, 1))), "format", "_anchor"}
+        assert getattr(plain, "n_frames", 1) == 1
+
+
+def test_what_is_kept_in_info_costs_too() -> None:
+    image = pattern(SIZE)
+    image.info.update(icc_profile=b"p" * 5000, comment="c" * 30, dpi=(72, 72), text={"Title": ["t" * 200, "ü"]})
+    assert SharedImage(image).cost == 20 * 16 * 4 + 5000 + 30 + 200 + 4
+    notes = PngInfo()
+    notes.add_text("Description", "d" * 100_000, zip=True)
+    small = SharedImage(decoded(saved(Image.new("L", (1, 1)), "PNG", pnginfo=notes)))
+    assert small.cost == 100_001, "a picture of a pixel and a text of 100,000 letters"
+
+
+# What processors of others give
+
+
+def test_whoever_made_an_image_cannot_draw_on_it_any_more() -> None:
+    _, shared = master_of("RGB")
+    canvas = shared.image().convert("RGB")
+    canvas.info["nested"] = {"list": [1]}
+    canvas.format = "PNG"
+    pen, access, core = ImageDraw.Draw(canvas), canvas.load(), canvas.im
+    made = shared.made_elsewhere(canvas)
+    before = made.view()
+    original = copy.deepcopy(before)
+    pen.rectangle((0, 0, 9, 9), fill="red")
+    assert access is not None
+    access[12, 12] = (1, 2, 3)
+    core.putpixel((13, 13), (1, 2, 3))
+    canvas.frombytes(bytes(len(canvas.tobytes())))
+    canvas.info["nested"]["list"].append(2)
+    assert made.view() == before == original
+    assert (made.format, made.cost) == ("PNG", cost(original))
+
+
+def test_what_is_given_back_as_it_came_is_shared_as_it_was() -> None:
+    plain, shared = master_of("RGB")
+    view = shared.image()
+    made = shared.made_elsewhere(view)
+    assert share_pixels(made.view(), shared.view())
+    view.putpixel((0, 0), (1, 2, 3))
+    assert made.view() == shared.view() == plain
 
 
 @pytest.fixture
@@ -484,7 +717,7 @@ def test_where_views_do_not_hold_copies_are_handed_out(
 ) -> None:
     # A Pillow whose putpixel forgot to ask whether the image is readonly.
     def putpixel(self: Image.Image, xy: tuple[int, int], value: object) -> None:
-        self.im.putpixel(xy, value)
+        view_module._CORE_OF(self).putpixel(xy, value)
 
     monkeypatch.setattr(Image.Image, "putpixel", putpixel)
     with caplog.at_level(logging.WARNING, logger="imagecache"):
@@ -492,7 +725,7 @@ def test_where_views_do_not_hold_copies_are_handed_out(
         one, other = shared.view(), shared.view(Anchor())
         SharedImage(pattern(SIZE)).view()
     assert [type(one), type(other)] == [Image.Image, Image.Image]
-    assert one.im is not other.im
+    assert not share_pixels(one, other)
     one.putpixel((0, 0), (1, 2, 3))
     one.info["nested"]["list"].append(3)
     assert shared.view() == plain

@@ -19,6 +19,7 @@ from imagecache import (
     Resize,
     ServedFrom,
 )
+from imagecache.imaging.view import share_pixels
 from imagecache.testing import Answer, ImageServer, picture
 
 Fetch = Callable[[ImageManager, str], Awaitable[Any]]
@@ -112,7 +113,7 @@ async def test_a_modifiers_validator_goes_before_ours(server: ImageServer, image
         result = await images.fetch(url, force_refresh=True)
     assert server.requests[-1].headers["if-none-match"] == '"mine", "v1"'
     assert (result.revalidated, result.served_from) == (True, ServedFrom.MEMORY)
-    assert result.image.im is before.im
+    assert share_pixels(result.image, before)
 
 
 async def test_a_304_to_a_modifiers_validator_without_anything_stored_is_one_plain_get(

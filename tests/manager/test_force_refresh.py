@@ -22,6 +22,7 @@ from imagecache import (
     ServedFrom,
     hash_for_key,
 )
+from imagecache.imaging.view import share_pixels
 from imagecache.testing import Answer, FakeClock, ImageServer, picture
 
 
@@ -34,7 +35,7 @@ async def test_a_304_gives_the_decoded_image_that_is_in_memory(server: ImageServ
     assert "if-modified-since" in sent
     assert server.requests[-1].status == 304
     assert (result.revalidated, result.changed, result.served_from) == (True, False, ServedFrom.MEMORY)
-    assert result.image.im is before.im
+    assert share_pixels(result.image, before)
     assert images.counters.decodes == 1
     assert images.counters.not_modified == 1
 
@@ -96,7 +97,7 @@ async def test_a_200_with_the_same_bytes_keeps_pixels_and_variants(server: Image
     server.script("/a.png", Answer(etag='"node-2"', ignores_conditions=True))
     result = await images.fetch(url, force_refresh=True)
     assert (result.changed, result.revalidated) == (False, False)
-    assert result.image.im is before.im
+    assert share_pixels(result.image, before)
     assert result.etag == '"node-2"'
     assert await images.etags.get(url) == '"node-2"'
     await images.fetch_data(url, format="WEBP")
@@ -247,7 +248,7 @@ async def test_memory_alone_revalidates_the_pixels_it_has(server: ImageServer) -
         result = await images.fetch(url, force_refresh=True)
         assert server.requests[-1].status == 304
         assert (result.revalidated, result.served_from) == (True, ServedFrom.MEMORY)
-        assert result.image.im is before.im
+        assert share_pixels(result.image, before)
         assert await images.fetch_data(url) == server.body("/a.png")
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, ImageSequence
 
-from imagecache import ImageManager, ServedFrom
+from imagecache import Custom, ImageManager, ServedFrom
+from imagecache.imaging.view import share_pixels
 from imagecache.testing import ImageServer, picture
 
 
@@ -35,9 +37,40 @@ def manage_colours(image: Image.Image) -> None:
         draw(image)
 
 
+def colour_of(image: Image.Image) -> int | tuple[int, ...]:
+    return 1 if len(image.getbands()) == 1 else (1,) * len(image.getbands())
+
+
+def write_anyway(image: Image.Image) -> None:
+    image.readonly = 0
+    image.putpixel((0, 0), colour_of(image))
+
+
+def write_into_the_sequence(image: Image.Image) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        image.getdata().putpixel((0, 0), colour_of(image))
+
+
+def fill_what_was_lent(image: Image.Image) -> None:
+    lent = Image.fromarrow(image, image.mode, image.size)
+    lent.frombytes(bytes(len(lent.tobytes())))
+
+
+def change_what_was_made_of_it(image: Image.Image) -> None:
+    for made in (image.crop(), image.copy(), image.convert(image.mode), image.resize(image.size), image.rotate(0)):
+        assign(made)
+        made.info.update(mine=1)
+
+
+def change_frames(image: Image.Image) -> None:
+    for frame in ImageSequence.Iterator(image):
+        assign(frame)
+
+
 CHANGES: dict[str, Callable[[Image.Image], object]] = {
     "paste": lambda image: image.paste(image.resize((5, 5)), (2, 2)),
-    "putpixel": lambda image: image.putpixel((0, 0), 0 if len(image.getbands()) == 1 else (0,) * len(image.getbands())),
+    "putpixel": lambda image: image.putpixel((0, 0), colour_of(image)),
     "item assignment": assign,
     "draw": draw,
     "thumbnail": lambda image: image.thumbnail((4, 4)),
@@ -49,6 +82,13 @@ CHANGES: dict[str, Callable[[Image.Image], object]] = {
     "colour management": manage_colours,
     "close": lambda image: image.close(),
     "info": lambda image: image.info.update(mine=1),
+    "the core": lambda image: image.im.putpixel((0, 0), colour_of(image)),
+    "the core's sequence": write_into_the_sequence,
+    "readonly": write_anyway,
+    "arrow": fill_what_was_lent,
+    "the pointer": lambda image: (image.getim(), image.im.paste(colour_of(image), (0, 0, 9, 9))),
+    "crop": change_what_was_made_of_it,
+    "frames": change_frames,
     "exif": lambda image: image.getexif().update({0x010E: "mine"}),
 }
 
@@ -67,7 +107,8 @@ async def test_no_change_reaches_the_next_caller(
     file = io.BytesIO()
     source.save(file, "PNG")
     url = server.add("/a.png", file.getvalue())
-    original = states(await images.fetch_image(url, mode=None))
+    earlier = await images.fetch_image(url, mode=None)
+    original = states(earlier)
     changed = await images.fetch_image(url, mode=None)
     try:
         change(changed)
@@ -75,17 +116,52 @@ async def test_no_change_reaches_the_next_caller(
         # What Pillow cannot do in this mode it refuses for every image, cached or not.
         with pytest.raises((ValueError, OSError)):
             change(source.copy())
-    assert states(await images.fetch_image(url, mode=None)) == original
+    assert states(await images.fetch_image(url, mode=None)) == states(earlier) == original
     assert images.counters.decodes == 1
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP"])
+async def test_no_change_of_an_animations_picture_reaches_the_next_caller(
+    server: ImageServer, images: ImageManager, file_format: str
+) -> None:
+    url = server.add("/moving", picture(32, 32, format=file_format, frames=4))
+    original = states(await images.fetch_image(url))
+    changed = await images.fetch_image(url)
+    change_frames(changed)
+    changed.seek(0)
+    with pytest.raises(EOFError):
+        changed.seek(1)
+    assert states(await images.fetch_image(url)) == original != states(changed)
+    assert images.counters.decodes == 1
+
+
+async def test_a_processor_that_keeps_its_canvas_does_not_draw_on_the_caches(
+    server: ImageServer, images: ImageManager
+) -> None:
+    canvas = Image.new("RGB", (16, 16))
+    pen, access = ImageDraw.Draw(canvas), canvas.load()
+    assert access is not None
+
+    def paint(image: Image.Image) -> Image.Image:
+        canvas.paste(image.resize(canvas.size))
+        return canvas
+
+    url, processors = server.add("/a.png"), [Custom("paint", paint)]
+    original = states(await images.fetch_image(url, processors=processors))
+    pen.rectangle((0, 0, 9, 9), fill="red")
+    access[12, 12] = (1, 2, 3)
+    canvas.frombytes(bytes(16 * 16 * 3))
+    assert states(await images.fetch_image(url, processors=processors)) == original
+    assert images.counters.processes == 1
 
 
 async def test_hits_share_pixels_until_one_is_changed(server: ImageServer, images: ImageManager) -> None:
     url = server.add("/a.png")
     one, other = await images.fetch_image(url), await images.fetch_image(url)
     assert one is not other
-    assert one.im is other.im
+    assert share_pixels(one, other)
     one.putpixel((0, 0), (1, 2, 3))
-    assert one.im is not other.im
+    assert not share_pixels(one, other)
 
 
 async def test_an_evicted_image_that_somebody_holds_comes_back_without_a_decode(
@@ -99,7 +175,7 @@ async def test_an_evicted_image_that_somebody_holds_comes_back_without_a_decode(
         decodes = images.counters.decodes
         again = await images.fetch(urls[0])
         assert again.served_from is ServedFrom.MEMORY
-        assert again.image.im is held.im
+        assert share_pixels(again.image, held)
         assert images.counters.decodes == decodes
 
 
