@@ -36,6 +36,9 @@ class Bodies:
         self._folder = folder
         self._writer_id = writer_id
         self._numbers = itertools.count()
+        # Of this writer, which nothing refers to and which could not be removed: no sweep would take them while it
+        # lives.
+        self._left: set[str] = set()
 
     def write(self, key_hash: str, body: bytes, format_name: str | None) -> str:
         """Write a new file and return its name; OSError, with nothing left behind, if that fails."""
@@ -47,11 +50,26 @@ class Bodies:
         name = f"{key_hash}-{self._writer_id}{next(self._numbers):x}.{extension}"
         path = self.path(name)
         try:
-            write_new(path, body)
-        except FileNotFoundError:
-            make_private(path.parent)
-            write_new(path, body)
+            try:
+                write_new(path, body)
+            except FileNotFoundError:
+                make_private(path.parent)
+                write_new(path, body)
+        except OSError:
+            self.drop(name)
+            raise
         return name
+
+    def drop(self, name: str) -> None:
+        """Remove a file that nothing refers to, now or when `drop_left` is called next."""
+        if not self.remove(name):
+            self._left.add(name)
+
+    def drop_left(self) -> None:
+        """Try once more to remove what could not be removed."""
+        for name in list(self._left):
+            if self.remove(name):
+                self._left.discard(name)
 
     def read(self, name: str, byte_count: int) -> bytes:
         """The bytes of a file. DamagedError if it is not there, not a file, or not of that length; else OSError."""

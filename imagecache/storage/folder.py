@@ -21,6 +21,8 @@ import stat
 import sys
 from pathlib import Path
 
+from .file_system import network_file_system
+
 NAME = "imagecache-v1"
 """The layout's version is in the name: another layout lives beside it, and neither touches the other."""
 
@@ -44,6 +46,8 @@ class Folder:
     def prepare(self) -> None:
         """Make what is missing. FolderRefusedError if it is another's or open to others, OSError if it cannot be."""
         self.path.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        if kind := network_file_system(self.path.parent):
+            raise FolderRefusedError(f"{self.path.parent} lies on a network file system ({kind}); give a local folder")
         make_private(self.path)
         _check_private(self.path)
         for folder in (self.bodies, self.writers, self.held):

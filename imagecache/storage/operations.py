@@ -121,6 +121,8 @@ class Put:
         size = len(self.body)
         if size > INLINE_LIMIT and (self._file is None or not index.bodies.is_intact(self._file, size)):
             # The row changed, or the folder was taken away, since `prepare` looked.
+            if self._file is not None:
+                index.bodies.drop(self._file)
             self._file = index.bodies.write(self.key_hash, self.body, self.entry.format)
         self._is_used = True
         if found is None:
@@ -133,7 +135,7 @@ class Put:
 
     def settle(self, bodies: Bodies | None, *, is_done: bool) -> Change | None:
         if self._file is not None and bodies is not None and not (is_done and self._is_used):
-            bodies.remove(self._file)
+            bodies.drop(self._file)
             self._file = None
         return (self.key_hash, self.entry.checksum) if is_done and self.entry.row.is_original_image else None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .index import Index
 from .keeper import Keeper
+from .trimming import tidy
 
 
 def sweep_later(keeper: Keeper, start: Callable[[Callable[[Index], object]], None]) -> Callable[[Index], None]:
@@ -20,6 +21,7 @@ def sweep_later(keeper: Keeper, start: Callable[[Callable[[Index], object]], Non
     """
 
     def begin(index: Index) -> None:
+        tidy(index)
         if not keeper.living_writers():
             keeper.folder.drop_old_indexes(keeper.folder.generation())
         go_on(index, index.bodies.shards())

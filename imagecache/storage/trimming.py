@@ -85,6 +85,7 @@ def shrink(index: Index, limit: int) -> bool:
 
 def tidy(index: Index) -> None:
     """Unlink the body files that no row refers to any more."""
+    index.bodies.drop_left()
     while trash := index.trash(SLICE):
         gone = [rowid for rowid, file in trash if index.bodies.remove(file)]
         if not gone:

@@ -120,41 +120,87 @@ async def test_a_read_fault_is_a_miss_and_drops_nothing(
     await disk.aclose()
 
 
-async def test_every_operation_fails_once_in_turn(tmp_path: Path, clock: FakeClock) -> None:
-    async def use(directory: Path, faulty: FaultyDisk) -> None:
-        disk = DiskStorage(directory, clock=clock, limit=200_000)
-        original = entry_for(clock, LARGE)
-        # Nothing here may raise, whatever fails.
-        for number in range(3):
-            body = LARGE + bytes([number])
-            await disk.put(entry_for(clock, body), body)
-            await body_of(disk, original)
-        await disk.put(original, LARGE)
-        await disk.put(variant_of(original, SMALL), SMALL)
-        disk.touch(original.row)
-        await disk.etag(original.row.key_hash)
-        await disk.set_etag(original.row.key_hash, '"9"')
-        await disk.clean()
-        await disk.remove(original.row.key_hash)
-        await disk.clear()
-        faulty.heal()
-        clock.advance(REOPEN_AFTER)
-        await disk.put(original, LARGE)
-        await disk.put(original, LARGE)
-        assert await body_of(disk, original) == LARGE, "it works again"
-        assert await disk.count() == 1
-        assert await disk.size() == len(LARGE)
-        await disk.aclose()
+async def use_everything(directory: Path, clock: FakeClock, faulty: FaultyDisk) -> None:
+    """Every call once; nothing here may raise, whatever fails."""
+    disk = DiskStorage(directory, clock=clock, limit=200_000)
+    original = entry_for(clock, LARGE)
+    for number in range(3):
+        body = LARGE + bytes([number])
+        await disk.put(entry_for(clock, body), body)
+        await body_of(disk, original)
+    await disk.put(original, LARGE)
+    await disk.refresh(original)
+    await disk.put(variant_of(original, SMALL), SMALL)
+    disk.touch(original.row)
+    await disk.etag(original.row.key_hash)
+    await disk.set_etag(original.row.key_hash, '"9"')
+    await disk.pin(original.row.key_hash)
+    async for _ in disk.entries("size"):
+        pass
+    await disk.verify()
+    await disk.clean()
+    await disk.remove(original.row.key_hash)
+    await disk.clear()
+    faulty.heal()
+    clock.advance(REOPEN_AFTER)
+    await disk.put(original, LARGE)
+    await disk.put(original, LARGE)
+    assert await body_of(disk, original) == LARGE, "it works again"
+    assert await disk.count() == 1
+    assert await disk.size() == len(LARGE)
+    await disk.clean()
+    await swept(disk)
+    assert len(body_files(directory / "imagecache-v1")) == 1, "nothing is left behind"
+    await disk.aclose()
 
+
+EVERY: list[Fault] = ["EIO", "ENOSPC", "EACCES", "EROFS", "ENOENT", "EMFILE", "locked", "corrupt"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", EVERY)
+async def test_every_operation_fails_once_in_turn(tmp_path: Path, clock: FakeClock, fault: Fault) -> None:
     with FaultyDisk(tmp_path) as faulty:
-        await use(tmp_path / "all", faulty)
+        await use_everything(tmp_path / "all", clock, faulty)
         count = len(faulty.calls)
-    assert count > 50
-    faults: list[Fault] = ["EIO", "ENOSPC", "locked", "corrupt"]
-    for number in range(0, count, 7):
+    assert count > 100
+    # Each fault meets other operations than the next one, and all of them together every one.
+    for number in range(EVERY.index(fault), count, len(EVERY)):
         with FaultyDisk(tmp_path) as faulty:
-            faulty.fail("*", faults[number % 4], after=number, times=1)
-            await use(tmp_path / str(number), faulty)
+            faulty.fail("*", fault, after=number, times=1)
+            await use_everything(tmp_path / str(number), clock, faulty)
+
+
+@pytest.mark.parametrize("fault", EVERY)
+async def test_all_operations_fail_from_a_moment_on(tmp_path: Path, clock: FakeClock, fault: Fault) -> None:
+    for after in (0, 20, 60, 100):
+        with FaultyDisk(tmp_path) as faulty:
+            faulty.fail("*", fault, after=after)
+            await use_everything(tmp_path / str(after), clock, faulty)
+
+
+async def test_a_slow_disk_makes_nobody_wait_who_does_not_ask_for_it(
+    disk: DiskStorage, clock: FakeClock, faulty: FaultyDisk
+) -> None:
+    await disk.put(entry_for(clock, SMALL, "before"), SMALL)
+    rules = [faulty.hold(operation) for operation in ("write", "sqlite.insert", "sqlite.begin")]
+    entries = [entry_for(clock, bytes([number]) * 50_000, str(number)) for number in range(20)]
+    futures = [disk.put(entry, bytes([number]) * 50_000) for number, entry in enumerate(entries)]
+    assert [await body_of(disk, entry) for entry in entries] == [bytes([n]) * 50_000 for n in range(20)]
+    assert not any(future.done() for future in futures)
+    for rule in rules:
+        rule.remove()
+    assert {(await future).status for future in futures} == {StoreStatus.STORED}
+    assert disk.faults == 0
+
+
+async def test_a_body_that_is_written_in_pieces_is_whole(
+    disk: DiskStorage, clock: FakeClock, faulty: FaultyDisk
+) -> None:
+    rule = faulty.cut()
+    assert (await disk.put(entry_for(clock, LARGE), LARGE)).status is StoreStatus.STORED
+    assert rule.calls > 5
+    assert await body_of(disk, entry_for(clock, LARGE)) == LARGE
 
 
 async def test_a_locked_index_keeps_the_batch_queued_and_readable(
