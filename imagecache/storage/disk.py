@@ -10,7 +10,6 @@ import asyncio
 import functools
 import os
 import secrets
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +25,7 @@ from .leases import Leases
 from .operations import Change, Clear, Discard, Mark, Operation, Pin, Put, Refresh, Remove, SetETag, original_of
 from .readers import Lookup
 from .registry import REGISTRY
-from .rows import Row, rows_after
+from .rows import Row, rows_after, secret_of, totals_of
 from .store import FaultListener, Store, Subscriber
 from .stored import DiskState, Stored, StoreResult, StoreStatus
 from .trimming import expire, shrink, trim
@@ -155,7 +154,7 @@ class DiskStorage:
         if store is None:
             return _process_secret()
         if self._secret is None or self._secret[0] != store.epoch:
-            found = await store.readers.run(_read_secret, None)
+            found = await store.readers.run(secret_of, None)
             if found is None:
                 return _process_secret()
             self._secret = (store.epoch, found)
@@ -447,7 +446,7 @@ class DiskStorage:
         if store is None:
             return 0, 0
         await self.flush()
-        return await store.readers.run(_read_totals, (0, 0))
+        return await store.readers.run(totals_of, (0, 0))
 
     def _write_touches(self) -> None:
         self._touch_timer = None
@@ -471,16 +470,6 @@ def _done(status: StoreStatus) -> asyncio.Future[StoreResult]:
     future: asyncio.Future[StoreResult] = asyncio.get_running_loop().create_future()
     future.set_result(StoreResult(status))
     return future
-
-
-def _read_secret(connection: sqlite3.Connection) -> bytes | None:
-    (secret,) = connection.execute("SELECT secret FROM totals").fetchone()
-    return bytes(secret)
-
-
-def _read_totals(connection: sqlite3.Connection) -> tuple[int, int]:
-    rows, stored = connection.execute("SELECT rows, bytes FROM totals").fetchone()
-    return rows, stored
 
 
 def _remove_etags(index: Index, after: int) -> int | None:

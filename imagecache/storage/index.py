@@ -13,8 +13,8 @@ from pathlib import Path
 from ..entry import Entry, RowKey
 from .bodies import Bodies
 from .record import encode, seal
-from .rows import Row, number_of, rows_after, rows_of_key
-from .schema import connect, create_or_check
+from .rows import Row, number_of, rows_after, rows_of_key, totals_of
+from .schema import connect, create_or_check, recount
 
 INLINE_LIMIT = 32 * 1024
 """Bodies up to this size lie in the index, in the transaction of their metadata; larger ones in files."""
@@ -49,7 +49,7 @@ INDEXED BY entries_by_access WHERE (last_access, stored_until, pinned, id) > (?,
 ORDER BY last_access, stored_until, pinned, id LIMIT ?"""
 _EXPIRED = """
 SELECT id, key_hash, namespace FROM entries INDEXED BY entries_by_access
-WHERE last_access > -1 AND stored_until <= ? AND pinned = 0 LIMIT ?"""
+WHERE last_access >= -1e999 AND stored_until <= ? AND pinned = 0 LIMIT ?"""
 _ORIGINALS = "SELECT id FROM entries WHERE key = ? AND key_hash = ? AND namespace = 'image' AND processor = ''"
 
 
@@ -91,6 +91,7 @@ class Index:
         self.bodies = bodies
         # What counts towards the limit, as far as the transaction under way knows without asking.
         self._weight: int | None = None
+        self._has_counted = False
         self._writer_id = writer_id
         self._db = connect(path)
         try:
@@ -123,8 +124,14 @@ class Index:
 
     def totals(self) -> tuple[int, int]:
         """The number of rows, and the bytes of their bodies."""
-        rows, stored = self._db.execute("SELECT rows, bytes FROM totals").fetchone()
-        return rows, stored
+        return totals_of(self._db)
+
+    def doubt_totals(self) -> None:
+        """Count anew, once while it is open: nothing is left to evict, and still it is too much."""
+        if not self._has_counted:
+            self._has_counted = True
+            with self.transaction():
+                recount(self._db)
 
     def weight(self, limit: int) -> int:
         """What counts towards a limit: the bodies and a fixed cost a row, or the index's own pages if they take more
@@ -141,7 +148,17 @@ class Index:
     def find(self, row: RowKey) -> Found | None:
         """What is stored of a row."""
         found = self._db.execute(_FIND, _columns(row)).fetchone()
-        return None if found is None else Found(*found)
+        if found is None:
+            return None
+        row_id, checksum, cost, file = found
+        is_sound = isinstance(checksum, str) and isinstance(cost, int) and cost >= 0 and isinstance(file, str | None)
+        # No bytes have an empty checksum: whatever comes takes the place of what is damaged.
+        return Found(row_id, checksum, cost, file) if is_sound else Found(row_id, "", 0, None)
+
+    def has_body(self, found: Found, body: bytes) -> bool:
+        """Whether the index holds these bytes for a row."""
+        same = self._db.execute("SELECT body = ? FROM bodies WHERE id = ?", (body, found.row_id)).fetchone()
+        return same is not None and bool(same[0])
 
     def insert(self, entry: Entry, accessed: float, body: bytes, file: str | None) -> None:
         """Add a row that is not there yet; ``file`` holds its body, or the index does."""
@@ -220,7 +237,11 @@ class Index:
     def oldest(self, after: Position, limit: int) -> list[Candidate]:
         """The least recently used rows that are not pinned, from the given position on."""
         selected = self._db.execute(_OLDEST, (*after, limit)).fetchall()
-        return [Candidate(when, until, row_id, cost, RowKey(*row)) for when, until, row_id, cost, *row in selected]
+        return [
+            # A damaged cost must not stop the others from being evicted.
+            Candidate(when, until, row_id, cost if isinstance(cost, int) else 0, RowKey(*row))
+            for when, until, row_id, cost, *row in selected
+        ]
 
     def expired(self, now: float, limit: int) -> list[tuple[int, str, str]]:
         """Rows past their stored-until: id, key hash and namespace."""

@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from .bodies import Bodies
-from .folder import Folder, FolderRefusedError, identity
+from .folder import SIDECARS, Folder, FolderRefusedError, identity, is_file, is_there, make_file_private
 from .index import Index
 from .schema import ForeignIndexError
 from .writer_lock import WriterLock, living_writers
@@ -20,7 +20,8 @@ MAX_GENERATIONS = 8
 """Damaged indexes passed over at one opening; more is no accident."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-# SQLITE_ERROR from statements that are known to be right: a table or column is not there.
+# SQLITE_ERROR from statements that are known to be right: a table or column is not there. Nor does a value that is
+# known to be right break a constraint.
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 _CORRUPTION = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -39,7 +40,8 @@ def is_corruption(error: BaseException) -> bool:
 
 def is_damage(error: BaseException) -> bool:
     """Whether the index file itself is broken or not ours; it does not pass."""
-    return isinstance(error, ForeignIndexError) or _primary_code(error) in _DAMAGE or is_corruption(error)
+    is_foreign = isinstance(error, ForeignIndexError | sqlite3.IntegrityError)
+    return is_foreign or _primary_code(error) in _DAMAGE or is_corruption(error)
 
 
 def _primary_code(error: BaseException) -> int | None:
@@ -126,8 +128,7 @@ class Keeper:
         for generation in range(first, first + MAX_GENERATIONS):
             path = self._path = self.folder.index_path(generation)
             try:
-                if identity(path) is None and (path.is_symlink() or path.exists()):
-                    raise ForeignIndexError(f"{path.name} is no file")
+                _check_files(path)
                 self._index = Index(path, self.bodies, self._lock.id, secrets.token_bytes(32))
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
@@ -141,3 +142,19 @@ class Keeper:
 
     def _look(self) -> object:
         return None if self._path is None else (identity(self._path), self.folder.pointer_identity())
+
+
+def _check_files(path: Path) -> None:
+    """ForeignIndexError if SQLite would follow a link here, or find something that belongs to another file."""
+    # In this order: whoever makes an index makes it before what is beside it.
+    beside = [Path(f"{path}{suffix}") for suffix in SIDECARS]
+    found = [other for other in beside if is_there(other)]
+    if not is_there(path):
+        if found:
+            # Somebody may hold the file that was taken away, and would share these with the new one.
+            raise ForeignIndexError(f"{path.name} was taken from its {found[0].name}")
+        return
+    for file in (path, *found):
+        if not is_file(file) and is_there(file):
+            raise ForeignIndexError(f"{file.name} is no file")
+    make_file_private(path)

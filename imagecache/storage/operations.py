@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from ..entry import Entry, Protection, RowKey
 from .bodies import Bodies
 from .index import INLINE_LIMIT, ROW_COST, Found, Index
+from .record import DamagedError
 from .rows import Row
 from .stored import StoreResult, StoreStatus
 
@@ -88,7 +89,7 @@ class Put:
     def prepare(self, index: Index) -> None:
         if self._file is None and len(self.body) > INLINE_LIMIT:
             found = index.find(self.entry.row)
-            if found is None or found.checksum != self.entry.checksum:
+            if found is None or found.checksum != self.entry.checksum or not self._is_file_sound(index, found):
                 self._file = index.bodies.write(self.key_hash, self.body, self.entry.format)
 
     def execute(self, index: Index) -> StoreResult:
@@ -112,10 +113,19 @@ class Put:
         return STORED
 
     def _has_same_bytes(self, index: Index, found: Found) -> bool:
-        if found.checksum != self.entry.checksum or self._file is not None:
+        size = len(self.body)
+        if (found.checksum, found.cost) != (self.entry.checksum, size) or self._file is not None:
             return False
-        # Somebody may have taken the file away; this is the moment to heal it.
-        return found.file is None or index.bodies.is_intact(found.file, found.cost)
+        # Something may have damaged the bytes; this is the moment to heal them.
+        if found.file is None:
+            return index.has_body(found, self.body)
+        return size > INLINE_LIMIT and index.bodies.is_intact(found.file, size)
+
+    def _is_file_sound(self, index: Index, found: Found) -> bool:
+        try:
+            return found.file is not None and index.bodies.read(found.file, len(self.body)) == self.body
+        except (DamagedError, OSError):
+            return False
 
     def _write(self, index: Index, found: Found | None) -> None:
         size = len(self.body)
