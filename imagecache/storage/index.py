@@ -155,6 +155,10 @@ class Index:
         # No bytes have an empty checksum: whatever comes takes the place of what is damaged.
         return Found(row_id, checksum, cost, file) if is_sound else Found(row_id, "", 0, None)
 
+    def forget_pages(self) -> None:
+        """Read from the file again: it may be damaged where this connection remembers it whole, and readers do not."""
+        self._db.execute("PRAGMA shrink_memory")
+
     def has_body(self, found: Found, body: bytes) -> bool:
         """Whether the index holds these bytes for a row."""
         same = self._db.execute("SELECT body = ? FROM bodies WHERE id = ?", (body, found.row_id)).fetchone()

@@ -100,6 +100,10 @@ class Put:
             if original is None or original.checksum != self.entry.source_checksum:
                 return SUPERSEDED
         found = index.find(row)
+        if found is not None and found.checksum == self.entry.checksum:
+            # Whoever fetched it anew may have found it damaged.
+            index.forget_pages()
+            found = index.find(row)
         size = len(self.body)
         needed = size + ROW_COST if found is None else size - found.cost
         if needed > 0 and index.weight(self.limit) + needed > self.limit:
@@ -227,6 +231,7 @@ class Drop:
     def prepare(self, index: Index) -> None: ...
 
     def execute(self, index: Index) -> int:
+        index.forget_pages()
         gone = [row.row_id for row in self.damaged if self._is_still_there(index, row)]
         gone += index.unreadable(self.key_hash)
         index.delete(gone)
