@@ -130,8 +130,12 @@ class Index:
         """Count anew, once while it is open: nothing is left to evict, and still it is too much."""
         if not self._has_counted:
             self._has_counted = True
-            with self.transaction():
-                recount(self._db)
+            self.recount()
+
+    def recount(self) -> None:
+        """Count anew, which takes as long as there are rows."""
+        with self.transaction():
+            recount(self._db)
 
     def weight(self, limit: int) -> int:
         """What counts towards a limit: the bodies and a fixed cost a row, or the index's own pages if they take more

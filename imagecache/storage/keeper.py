@@ -25,6 +25,10 @@ _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 _CORRUPTION = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
+INDEX_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What a statement that is known to be right raises: where SQLite's own message holds a damaged name, the sqlite3
+module cannot even say so."""
+
 _CUT_SHORT = sqlite3.SQLITE_IOERR_SHORT_READ
 
 
@@ -35,6 +39,8 @@ def is_busy(error: BaseException) -> bool:
 
 def is_corruption(error: BaseException) -> bool:
     """Whether SQLite itself found the file broken."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     return _primary_code(error) in _CORRUPTION or getattr(error, "sqlite_errorcode", None) == _CUT_SHORT
 
 
@@ -96,7 +102,7 @@ class Keeper:
         if index is not None:
             try:
                 index.close()
-            except sqlite3.Error:
+            except INDEX_ERRORS:
                 # Its file is damaged or gone; there is nothing more to lose.
                 return
 
@@ -130,7 +136,7 @@ class Keeper:
             try:
                 _check_files(path)
                 self._index = Index(path, self.bodies, self._lock.id, secrets.token_bytes(32))
-            except sqlite3.DatabaseError as error:
+            except INDEX_ERRORS as error:
                 if not is_damage(error):
                     raise
                 self.folder.point_to(generation + 1)

@@ -21,7 +21,7 @@ from ..entry import Entry, Namespace
 from .bodies import Bodies
 from .fault_log import FaultLog
 from .folder import Folder, identity
-from .keeper import Keeper
+from .keeper import INDEX_ERRORS, Keeper
 from .record import DamagedError, verify_body
 from .rows import Row, rows_matching, rows_of_key
 from .schema import connect_to_read
@@ -207,7 +207,7 @@ class Readers:
         except _IndexGoneError:
             # Whoever writes next makes it anew.
             return default
-        except sqlite3.Error as error:
+        except INDEX_ERRORS as error:
             # The next read begins anew, whatever state this one left it in.
             self._close_mine()
             self._faults.report("read", error)

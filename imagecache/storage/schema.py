@@ -186,8 +186,7 @@ def _check_totals(connection: sqlite3.Connection, path: Path, secret: bytes) -> 
     rows, stored, known, highest = found[0]
     if not is_secret(known):
         connection.execute("UPDATE totals SET secret = ?", (secret,))
-    are_numbers = isinstance(rows, int) and isinstance(stored, int)
-    if not are_numbers or not 0 <= rows <= (highest or 0) or stored < 0 or (rows == 0) != (highest is None):
+    if not _are_possible(rows, stored, highest):
         connection.execute("BEGIN IMMEDIATE")
         try:
             recount(connection)
@@ -196,6 +195,12 @@ def _check_totals(connection: sqlite3.Connection, path: Path, secret: bytes) -> 
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def _are_possible(rows: object, stored: object, highest: int | None) -> bool:
+    if not isinstance(rows, int) or not isinstance(stored, int):
+        return False
+    return 0 < rows <= highest and stored >= 0 if highest is not None else rows == stored == 0
 
 
 def recount(connection: sqlite3.Connection) -> None:

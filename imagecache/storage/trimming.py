@@ -70,6 +70,8 @@ def clear(index: Index) -> int:
         if not row_ids:
             break
         count += len(row_ids)
+    # Now it costs nothing.
+    index.recount()
     while shrink(index, 0):
         pass
     return count

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +21,8 @@ from typing import Any, TypeVar
 from ..clock import Clock
 from ..entry import RowKey
 from .fault_log import FaultLog
-from .folder import FolderRefusedError
 from .index import Index
-from .keeper import Keeper, is_busy, is_corruption, is_damage
+from .keeper import INDEX_ERRORS, Keeper, is_busy, is_corruption, is_damage
 from .operations import Change, Clear, Discard, NoRoomError, Operation, Put
 from .stored import StoreResult, StoreStatus
 from .trimming import clear, shrink, tidy, trim
@@ -43,7 +41,7 @@ LAST_TRIES = 8
 SHORTEN_EVERY = 64
 """Batches after which the log of changes is cut to its length."""
 
-UNUSABLE = (OSError, sqlite3.Error, FolderRefusedError)
+UNUSABLE = (OSError, *INDEX_ERRORS)
 """What opening and using a folder raises."""
 
 
