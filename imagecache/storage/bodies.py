@@ -67,6 +67,11 @@ class Bodies:
         finally:
             os.close(descriptor)
 
+    def is_own(self, name: str) -> bool:
+        """Whether this writer gave that name."""
+        match = _NAME.fullmatch(name)
+        return match is not None and match[2] == self._writer_id
+
     def is_intact(self, name: str, byte_count: int) -> bool:
         """Whether a file of that name and length is there; its content is not looked at."""
         try:

@@ -23,7 +23,6 @@ _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 # SQLITE_ERROR from statements that are known to be right: a table or column is not there. Nor does a value that is
 # known to be right break a constraint.
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
-_CORRUPTION = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 INDEX_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What a statement that is known to be right raises: where SQLite's own message holds a damaged name, the sqlite3
@@ -37,17 +36,11 @@ def is_busy(error: BaseException) -> bool:
     return _primary_code(error) in _BUSY
 
 
-def is_corruption(error: BaseException) -> bool:
-    """Whether SQLite itself found the file broken."""
-    if isinstance(error, UnicodeDecodeError):
-        return True
-    return _primary_code(error) in _CORRUPTION or getattr(error, "sqlite_errorcode", None) == _CUT_SHORT
-
-
 def is_damage(error: BaseException) -> bool:
     """Whether the index file itself is broken or not ours; it does not pass."""
-    is_foreign = isinstance(error, ForeignIndexError | sqlite3.IntegrityError)
-    return is_foreign or _primary_code(error) in _DAMAGE or is_corruption(error)
+    if isinstance(error, ForeignIndexError | sqlite3.IntegrityError | UnicodeDecodeError):
+        return True
+    return _primary_code(error) in _DAMAGE or getattr(error, "sqlite_errorcode", None) == _CUT_SHORT
 
 
 def _primary_code(error: BaseException) -> int | None:
@@ -89,6 +82,17 @@ class Keeper:
             return None
         return self.current()
 
+    def is_obstructed(self) -> bool:
+        """Whether something lies in the place of the index, or of what SQLite keeps beside it."""
+        try:
+            if self._path is not None:
+                _check_files(self._path)
+        except ForeignIndexError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def abandon(self) -> None:
         """The index in use is damaged: let all processes go on with the next. OSError if even that fails."""
         generation = self.folder.generation()
@@ -125,17 +129,14 @@ class Keeper:
 
     def _open(self) -> None:
         self.folder.prepare()
-        if self._lock is None or not self._lock.is_held:
-            self._lock = WriterLock(self.folder.writers)
-            # With its writer's id, and as long: it counts the names that were given.
-            self.bodies = Bodies(self.folder.bodies, self._lock.id)
-        assert self.bodies is not None
         first = self.folder.generation()
         for generation in range(first, first + MAX_GENERATIONS):
-            path = self._path = self.folder.index_path(generation)
+            path = self.folder.index_path(generation)
+            lock, bodies = self._writer_of(path)
+            self._path = path
             try:
                 _check_files(path)
-                self._index = Index(path, self.bodies, self._lock.id, secrets.token_bytes(32))
+                self._index = Index(path, bodies, lock.id, secrets.token_bytes(32))
             except INDEX_ERRORS as error:
                 if not is_damage(error):
                     raise
@@ -145,6 +146,17 @@ class Keeper:
             self.opened = (self.opened[0] + 1 if self.opened is not None else 1, path)
             return
         raise ForeignIndexError(f"no index in {self.folder.path} can be used")
+
+    def _writer_of(self, path: Path) -> tuple[WriterLock, Bodies]:
+        """Who writes to an index: another id for another one, so that bodies of an abandoned one can be swept."""
+        if self._lock is not None and (not self._lock.is_held or self._path != path):
+            self._lock.release()
+            self._lock = None
+        if self._lock is None or self.bodies is None:
+            self._lock = WriterLock(self.folder.writers)
+            # With its writer's id, and as long: it counts the names that were given.
+            self.bodies = Bodies(self.folder.bodies, self._lock.id)
+        return self._lock, self.bodies
 
     def _look(self) -> object:
         return None if self._path is None else (identity(self._path), self.folder.pointer_identity())

@@ -22,8 +22,9 @@ from ..clock import Clock
 from ..entry import RowKey
 from .fault_log import FaultLog
 from .index import Index
-from .keeper import INDEX_ERRORS, Keeper, is_busy, is_corruption, is_damage
+from .keeper import INDEX_ERRORS, Keeper, is_busy, is_damage
 from .operations import Change, Clear, Discard, NoRoomError, Operation, Put
+from .schema import ForeignIndexError
 from .stored import StoreResult, StoreStatus
 from .trimming import clear, shrink, tidy, trim
 from .write_queue import Queued, WriteQueue
@@ -144,8 +145,14 @@ class Writer:
         """A reader met this with that opening of the index: see to it in the writer's thread."""
 
         def run() -> None:
-            if is_corruption(error) and self._keeper.opened == opened and not self._keeper.is_closed:
+            if self._keeper.opened != opened or self._keeper.is_closed:
+                return
+            if is_damage(error):
                 self._recover(error)
+                self._open()
+            elif self._keeper.is_obstructed():
+                # The writer's own handles may be as good as ever; nobody else can open what they hold.
+                self._recover(ForeignIndexError(str(error)))
                 self._open()
 
         self._try_to_start(run)
