@@ -11,22 +11,16 @@ import itertools
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .folder import make_private
+from .folder import READ, is_file, is_folder, make_private, write_new
 from .record import DamagedError
 from .writer_lock import ID_LENGTH
 
 _NAME = re.compile(rf"([0-9a-f]{{64}})-([0-9a-f]{{{ID_LENGTH}}})[0-9a-f]+\.[a-z0-9]{{1,8}}", re.ASCII)
 _KEY_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-# O_BINARY is Windows', the others POSIX's; a flag that a system lacks has nothing to protect there.
-_COMMON = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
-# O_NONBLOCK: a pipe put in a body's place must not stop the thread that opens it.
-_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _COMMON
+_SHARD = re.compile(r"[0-9a-f]{2}", re.ASCII)
 
 
 class Bodies:
@@ -50,11 +44,9 @@ class Bodies:
         name = f"{key_hash}-{self._writer_id}{next(self._numbers):x}.{extension}"
         path = self.path(name)
         try:
-            try:
-                write_new(path, body)
-            except FileNotFoundError:
+            if not is_folder(path.parent):
                 make_private(path.parent)
-                write_new(path, body)
+            write_new(path, body)
         except OSError:
             self.drop(name)
             raise
@@ -73,8 +65,13 @@ class Bodies:
 
     def read(self, name: str, byte_count: int) -> bytes:
         """The bytes of a file. DamagedError if it is not there, not a file, or not of that length; else OSError."""
+        path = self.path(name)
+        if not is_folder(path.parent):
+            raise DamagedError("the body's folder is none")
+        if not hasattr(os, "O_NOFOLLOW") and not is_file(path):
+            raise DamagedError("the body is no file")
         try:
-            descriptor = os.open(self.path(name), _READ)
+            descriptor = os.open(path, READ)
         except OSError as error:
             # Gone, a link, a folder: all that cannot be what was written.
             if not self.is_intact(name, byte_count):
@@ -88,10 +85,18 @@ class Bodies:
         finally:
             os.close(descriptor)
 
+    def is_own(self, name: str) -> bool:
+        """Whether this writer gave that name."""
+        match = _NAME.fullmatch(name)
+        return match is not None and match[2] == self._writer_id
+
     def is_intact(self, name: str, byte_count: int) -> bool:
         """Whether a file of that name and length is there; its content is not looked at."""
         try:
-            found = self.path(name).lstat()
+            path = self.path(name)
+            found = path.lstat()
+            if not is_folder(path.parent):
+                return False
         except (OSError, DamagedError):
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size == byte_count
@@ -99,9 +104,11 @@ class Bodies:
     def remove(self, name: str) -> bool:
         """Remove a file; whether it is gone. On Windows one that is being read stays."""
         try:
-            self.path(name).unlink(missing_ok=True)
+            path = self.path(name)
+            if is_folder(path.parent) and not is_folder(path):
+                path.unlink(missing_ok=True)
         except DamagedError:
-            # No name of ours, so no file of ours.
+            # No name of ours, so no file of ours; nor is a folder, or what lies behind a link.
             return True
         except OSError:
             return False
@@ -109,14 +116,15 @@ class Bodies:
 
     def path(self, name: str) -> Path:
         """Where a body of that name is; DamagedError for a name that none of ours has."""
-        if not _NAME.fullmatch(name):
+        # A damaged row may hold anything.
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise DamagedError(f"not the name of a body: {name!r}")
         return self._folder / name[:2] / name
 
     def shards(self) -> list[Path]:
-        """The sub-folders, 256 at most."""
+        """The sub-folders, 256 at most; what is foreign is passed over, and so is a link."""
         with contextlib.suppress(OSError):
-            return [path for path in self._folder.iterdir() if len(path.name) == 2]
+            return [path for path in self._folder.iterdir() if _SHARD.fullmatch(path.name) and is_folder(path)]
         return []
 
     def names(self, shard: Path) -> Iterator[tuple[str, str, str]]:
@@ -125,25 +133,6 @@ class Bodies:
             for path in shard.iterdir():
                 if match := _NAME.fullmatch(path.name):
                     yield path.name, match[1], match[2]
-
-
-def write_new(path: Path, body: bytes, mode: int = 0o600) -> None:
-    """Write a file that must not exist yet, whole or not at all; OSError if it cannot be done."""
-    descriptor = os.open(path, _NEW, mode)
-    try:
-        try:
-            if sys.platform != "win32":
-                # A umask may have taken even our own rights away.
-                os.fchmod(descriptor, mode)
-            view = memoryview(body)
-            while view:
-                view = view[os.write(descriptor, view) :]
-        finally:
-            os.close(descriptor)
-    except OSError:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
 
 
 def _read_whole(descriptor: int, byte_count: int) -> bytes:

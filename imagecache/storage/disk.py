@@ -10,7 +10,6 @@ import asyncio
 import functools
 import os
 import secrets
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +28,7 @@ from .listing import entries_of
 from .operations import Change, Clear, Discard, Mark, Operation, Pin, Put, Refresh, Remove, SetETag, original_of
 from .readers import Lookup
 from .registry import REGISTRY
-from .rows import Order
+from .rows import Order, secret_of, totals_of
 from .store import Store, Subscriber
 from .stored import DiskState, Stored, StoreResult, StoreStatus
 from .trimming import expire, shrink, trim
@@ -198,7 +197,7 @@ class DiskStorage:
         if store is None:
             return _process_secret()
         if self._secret is None or self._secret[0] != store.epoch:
-            found = await store.readers.run(_read_secret, None)
+            found = await store.readers.run(secret_of, None)
             if found is None:
                 return _process_secret()
             self._secret = (store.epoch, found)
@@ -504,7 +503,7 @@ class DiskStorage:
         if store is None:
             return 0, 0
         await self.flush()
-        return await store.readers.run(_read_totals, (0, 0))
+        return await store.readers.run(totals_of, (0, 0))
 
     def _write_touches(self) -> None:
         self._touch_timer = None
@@ -528,16 +527,6 @@ def _done(status: StoreStatus) -> asyncio.Future[StoreResult]:
     future: asyncio.Future[StoreResult] = asyncio.get_running_loop().create_future()
     future.set_result(StoreResult(status))
     return future
-
-
-def _read_secret(connection: sqlite3.Connection) -> bytes | None:
-    (secret,) = connection.execute("SELECT secret FROM totals").fetchone()
-    return bytes(secret)
-
-
-def _read_totals(connection: sqlite3.Connection) -> tuple[int, int]:
-    rows, stored = connection.execute("SELECT rows, bytes FROM totals").fetchone()
-    return rows, stored
 
 
 def _remove_etags(index: Index, after: int) -> int | None:

@@ -12,7 +12,8 @@ from pathlib import Path
 NETWORK = frozenset({
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "smb2", "afs", "auristorfs", "ceph", "lustre", "beegfs", "gpfs", "panfs",
     "ncpfs", "glusterfs", "orangefs", "pvfs2", "davfs", "coda", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph",
-    "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.davfs2", "fuse.smbnetfs", "fuse.juicefs", "fuse.goofys", "fuse.mount-s3",
+    "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.davfs2", "fuse.smbnetfs", "fuse.juicefs", "fuse.goofys",
+    "fuse.mount-s3",
 })  # fmt: skip
 """File systems that several machines write to. What a virtual machine shares with its host (9p, virtiofs) is not among
 them: SQLite works there, or says that it does not."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 import sys
@@ -27,9 +28,25 @@ NAME = "imagecache-v1"
 """The layout's version is in the name: another layout lives beside it, and neither touches the other."""
 
 _PRIVATE = 0o700
+_PRIVATE_FILE = 0o600
+
+# O_BINARY is Windows', the others POSIX's; a flag that a system lacks has nothing to protect there.
+_COMMON = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
+# O_NONBLOCK: a pipe put in a file's place must not stop the thread that opens it.
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _COMMON
+READ_WRITE = os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | _COMMON
+"""How files are opened in here: never through a link, never one that others have begun, never to wait."""
+
+SIDECARS = ("-wal", "-shm", "-journal")
+"""What SQLite puts beside a database."""
+
+_POINTER = re.compile(rb"([1-9][0-9]{0,8})\n")
+_INDEX = re.compile(r"index-([1-9][0-9]{0,8})\.sqlite", re.ASCII)
+_NEW_POINTER = re.compile(r"current-[0-9a-f]{16}", re.ASCII)
 
 
-class FolderRefusedError(Exception):
+class FolderRefusedError(OSError):
     """The folder is not ours alone, so that what lies in it cannot be trusted."""
 
 
@@ -59,11 +76,22 @@ class Folder:
 
     def generation(self) -> int:
         """The generation in use, 1 where nothing says otherwise; OSError if that cannot be read."""
+        match = _POINTER.fullmatch(self._read_pointer())
+        # No pointer, or a damaged one: the highest that was begun.
+        return int(match[1]) if match else max(self._generations(), default=1)
+
+    def _read_pointer(self) -> bytes:
         try:
-            return max(1, int(self._pointer.read_bytes()[:20]))
-        except (FileNotFoundError, ValueError):
-            # No pointer, or a damaged one: the highest that was begun.
-            return max(self._generations(), default=1)
+            descriptor = os.open(self._pointer, READ)
+        except OSError:
+            if is_file(self._pointer):
+                raise
+            return b""
+        try:
+            # A folder can be opened, but not read.
+            return os.read(descriptor, 32) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        finally:
+            os.close(descriptor)
 
     def pointer_identity(self) -> tuple[int, int] | None:
         """Changes whenever another index is pointed to."""
@@ -77,10 +105,11 @@ class Folder:
     def point_to(self, generation: int) -> None:
         """Make all processes use that generation. Two that abandon the same one come to the same next."""
         new = self.path / f"current-{secrets.token_hex(8)}"
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_new(new, b"%d\n" % generation)
+        with contextlib.suppress(OSError):
+            # In the way, if it is a folder; one that somebody has filled stays, and no pointer can be written.
+            self._pointer.rmdir()
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(b"%d\n" % generation)
             new.replace(self._pointer)
         except OSError:
             new.unlink(missing_ok=True)
@@ -90,23 +119,86 @@ class Folder:
         """Remove abandoned generations. Only while no other process lives here: one may still hold them."""
         for generation in self._generations():
             if generation < current:
-                for suffix in ("", "-wal", "-shm"):
+                # The index last: while it is there, the next sweep finds what this one could not remove.
+                for suffix in (*SIDECARS, ""):
                     with contextlib.suppress(OSError):
                         Path(f"{self.index_path(generation)}{suffix}").unlink(missing_ok=True)
+        for path in list_folder(self.path):
+            if _NEW_POINTER.fullmatch(path.name):
+                # Somebody died between writing it and putting it in place.
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _generations(self) -> list[int]:
-        numbers = (path.stem.partition("-")[2] for path in self.path.glob("index-*.sqlite"))
-        return [int(number) for number in numbers if number.isascii() and number.isdecimal()]
+        return [int(match[1]) for path in list_folder(self.path) if (match := _INDEX.fullmatch(path.name))]
 
 
 def make_private(path: Path) -> None:
-    """Make a folder for us alone; one that is there is left as it is. OSError if it cannot be made."""
+    """Make a folder for us alone; one that is there is left as it is. OSError if it cannot be made, and
+    FolderRefusedError if something else is in its place: a link is not followed."""
     try:
         path.mkdir(mode=_PRIVATE)
     except FileExistsError:
+        if not is_folder(path):
+            raise FolderRefusedError(f"{path} is no folder") from None
         return
     # A umask can only have taken away, perhaps too much.
     path.chmod(_PRIVATE)
+
+
+def write_new(path: Path, content: bytes, mode: int = _PRIVATE_FILE) -> None:
+    """Write a file that must not exist yet, whole or not at all; OSError if it cannot be done."""
+    descriptor = os.open(path, NEW, mode)
+    try:
+        try:
+            if sys.platform != "win32":
+                # A umask may have taken even our own rights away.
+                os.fchmod(descriptor, mode)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def make_file_private(path: Path) -> None:
+    """Give a file of ours the rights that it should have, if something has changed them."""
+    if sys.platform != "win32" and stat.S_IMODE(path.lstat().st_mode) != _PRIVATE_FILE:
+        path.chmod(_PRIVATE_FILE)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether that is a folder, and no link to one. OSError if it cannot be looked at."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_file(path: Path) -> bool:
+    """Whether that is a file, and no link to one. OSError if it cannot be looked at."""
+    return stat.S_ISREG(_mode(path))
+
+
+def list_folder(path: Path) -> list[Path]:
+    """What lies in a folder, nothing if there is none; OSError if it cannot be looked at."""
+    try:
+        return list(path.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything is there, be it a link to nothing. OSError if it cannot be looked at."""
+    return _mode(path) != 0
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _check_private(path: Path) -> None:

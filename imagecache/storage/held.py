@@ -7,9 +7,11 @@ threads.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 import threading
 import weakref
@@ -18,8 +20,7 @@ from pathlib import Path
 
 from ..clock import Clock
 from ..entry import Entry
-from .bodies import write_new
-from .folder import make_private
+from .folder import READ, is_file, make_private, write_new
 
 KEPT_SECONDS = 3_600.0
 """The least time that a held file stays."""
@@ -49,9 +50,10 @@ class HeldFiles:
             raise ValueError(f"a suffix is a point and up to 10 letters or digits, not {suffix!r}")
         folder, now = folder or self._temporary(), self._clock.time()
         path = folder / f"{entry.row.key_hash}-{entry.checksum[:16]}-{int(now // SLOT_SECONDS):x}{suffix}"
-        if path.exists():
-            return path
+        # First: what lies behind a link is not ours to hand out.
         make_private(folder)
+        if _is_copy(path, body):
+            return path
         sweep_held(folder, now)
         new = folder / f"{path.stem}.{secrets.token_hex(8)}.new"
         write_new(new, body, 0o400)
@@ -61,6 +63,9 @@ class HeldFiles:
         except FileExistsError:
             # Windows does not rename over a file: another caller was first, with the same bytes.
             _remove(new)
+        except OSError:
+            _remove(new)
+            raise
         return path
 
     @property
@@ -90,8 +95,26 @@ def sweep_held(folder: Path, now: float) -> None:
                 _remove(path)
 
 
+def _is_copy(path: Path, body: bytes) -> bool:
+    """Whether that file has these bytes. What has others in its place is removed where Windows needs it."""
+    try:
+        if not is_file(path):
+            return False
+        descriptor = os.open(path, READ)
+        with os.fdopen(descriptor, "rb") as file:
+            if os.fstat(descriptor).st_size == len(body) and file.read() == body:
+                return True
+    except OSError:
+        return False
+    if sys.platform == "win32":
+        # Nothing is renamed over a file there.
+        _remove(path)
+    return False
+
+
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
-        # Windows refuses to remove what is read-only.
-        path.chmod(0o600)
+        if sys.platform == "win32":
+            # Nothing that is read-only is removed there.
+            path.chmod(0o600)
         path.unlink()

@@ -14,8 +14,8 @@ from ..entry import Entry, RowKey
 from .access import Access
 from .bodies import Bodies
 from .record import encode, seal
-from .rows import Row, number_of, rows_after, rows_of_key
-from .schema import connect, create_or_check
+from .rows import Row, number_of, rows_after, rows_of_key, totals_of
+from .schema import connect, create_or_check, recount
 
 INLINE_LIMIT = 32 * 1024
 """Bodies up to this size lie in the index, in the transaction of their metadata; larger ones in files."""
@@ -51,7 +51,7 @@ INDEXED BY entries_by_access WHERE (last_access, stored_until, pinned, id) > (?,
 ORDER BY last_access, stored_until, pinned, id LIMIT ?"""
 _EXPIRED = """
 SELECT id, key_hash, namespace FROM entries INDEXED BY entries_by_access
-WHERE last_access > -1 AND stored_until <= ? AND pinned = 0 LIMIT ?"""
+WHERE last_access >= -1e999 AND stored_until <= ? AND pinned = 0 LIMIT ?"""
 _ORIGINALS = "SELECT id FROM entries WHERE key = ? AND key_hash = ? AND namespace = 'image' AND processor = ''"
 
 
@@ -93,6 +93,7 @@ class Index:
         self.bodies = bodies
         # What counts towards the limit, as far as the transaction under way knows without asking.
         self._weight: int | None = None
+        self._has_counted = False
         self._writer_id = writer_id
         self._db = connect(path)
         try:
@@ -125,8 +126,18 @@ class Index:
 
     def totals(self) -> tuple[int, int]:
         """The number of rows, and the bytes of their bodies."""
-        rows, stored = self._db.execute("SELECT rows, bytes FROM totals").fetchone()
-        return rows, stored
+        return totals_of(self._db)
+
+    def doubt_totals(self) -> None:
+        """Count anew, once while it is open: nothing is left to evict, and still it is too much."""
+        if not self._has_counted:
+            self._has_counted = True
+            self.recount()
+
+    def recount(self) -> bool:
+        """Count anew, which takes as long as there are rows; whether the totals were wrong."""
+        with self.transaction():
+            return recount(self._db)
 
     def weight(self, limit: int) -> int:
         """What counts towards a limit: the bodies and a fixed cost a row, or the index's own pages if they take more
@@ -143,7 +154,21 @@ class Index:
     def find(self, row: RowKey) -> Found | None:
         """What is stored of a row."""
         found = self._db.execute(_FIND, _columns(row)).fetchone()
-        return None if found is None else Found(*found)
+        if found is None:
+            return None
+        row_id, checksum, cost, file = found
+        is_sound = isinstance(checksum, str) and isinstance(cost, int) and cost >= 0 and isinstance(file, str | None)
+        # No bytes have an empty checksum: whatever comes takes the place of what is damaged.
+        return Found(row_id, checksum, cost, file) if is_sound else Found(row_id, "", 0, None)
+
+    def forget_pages(self) -> None:
+        """Read from the file again: it may be damaged where this connection remembers it whole, and readers do not."""
+        self._db.execute("PRAGMA shrink_memory")
+
+    def has_body(self, found: Found, body: bytes) -> bool:
+        """Whether the index holds these bytes for a row."""
+        same = self._db.execute("SELECT body = ? FROM bodies WHERE id = ?", (body, found.row_id)).fetchone()
+        return same is not None and bool(same[0])
 
     def insert(self, entry: Entry, accessed: float, body: bytes, file: str | None) -> None:
         """Add a row that is not there yet; ``file`` holds its body, or the index does."""
@@ -230,20 +255,14 @@ class Index:
         self.delete(damaged)
         return len(damaged)
 
-    def recount(self) -> bool:
-        """Count rows and bytes anew, and drop bodies without a row; whether what was counted before was wrong."""
-        self._db.execute("DELETE FROM bodies WHERE id NOT IN (SELECT id FROM entries)")
-        counted = self._db.execute("SELECT count(*), ifnull(sum(cost), 0) FROM entries").fetchone()
-        if counted == self._db.execute("SELECT rows, bytes FROM totals").fetchone():
-            return False
-        self._db.execute("UPDATE totals SET rows = ?, bytes = ?", counted)
-        self._weight = None
-        return True
-
     def oldest(self, after: Position, limit: int) -> list[Candidate]:
         """The least recently used rows that are not pinned, from the given position on."""
         selected = self._db.execute(_OLDEST, (*after, limit)).fetchall()
-        return [Candidate(when, until, row_id, cost, RowKey(*row)) for when, until, row_id, cost, *row in selected]
+        return [
+            # A damaged cost must not stop the others from being evicted.
+            Candidate(when, until, row_id, cost if isinstance(cost, int) else 0, RowKey(*row))
+            for when, until, row_id, cost, *row in selected
+        ]
 
     def expired(self, now: float, limit: int) -> list[tuple[int, str, str]]:
         """Rows past their stored-until: id, key hash and namespace."""

@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from .bodies import Bodies
-from .folder import Folder, FolderRefusedError, identity
+from .folder import SIDECARS, Folder, FolderRefusedError, identity, is_file, is_there, make_file_private
 from .index import Index
 from .schema import ForeignIndexError
 from .writer_lock import WriterLock, living_writers
@@ -20,9 +20,13 @@ MAX_GENERATIONS = 8
 """Damaged indexes passed over at one opening; more is no accident."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-# SQLITE_ERROR from statements that are known to be right: a table or column is not there.
+# SQLITE_ERROR from statements that are known to be right: a table or column is not there. Nor does a value that is
+# known to be right break a constraint.
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
-_CORRUPTION = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+INDEX_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What a statement that is known to be right raises: where SQLite's own message holds a damaged name, the sqlite3
+module cannot even say so."""
 
 _CUT_SHORT = sqlite3.SQLITE_IOERR_SHORT_READ
 
@@ -32,14 +36,11 @@ def is_busy(error: BaseException) -> bool:
     return _primary_code(error) in _BUSY
 
 
-def is_corruption(error: BaseException) -> bool:
-    """Whether SQLite itself found the file broken."""
-    return _primary_code(error) in _CORRUPTION or getattr(error, "sqlite_errorcode", None) == _CUT_SHORT
-
-
 def is_damage(error: BaseException) -> bool:
     """Whether the index file itself is broken or not ours; it does not pass."""
-    return isinstance(error, ForeignIndexError) or _primary_code(error) in _DAMAGE or is_corruption(error)
+    if isinstance(error, ForeignIndexError | sqlite3.IntegrityError | UnicodeDecodeError):
+        return True
+    return _primary_code(error) in _DAMAGE or getattr(error, "sqlite_errorcode", None) == _CUT_SHORT
 
 
 def _primary_code(error: BaseException) -> int | None:
@@ -81,6 +82,17 @@ class Keeper:
             return None
         return self.current()
 
+    def is_obstructed(self) -> bool:
+        """Whether something lies in the place of the index, or of what SQLite keeps beside it."""
+        try:
+            if self._path is not None:
+                _check_files(self._path)
+        except ForeignIndexError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def abandon(self) -> None:
         """The index in use is damaged: let all processes go on with the next. OSError if even that fails."""
         generation = self.folder.generation()
@@ -94,7 +106,7 @@ class Keeper:
         if index is not None:
             try:
                 index.close()
-            except sqlite3.Error:
+            except INDEX_ERRORS:
                 # Its file is damaged or gone; there is nothing more to lose.
                 return
 
@@ -117,19 +129,15 @@ class Keeper:
 
     def _open(self) -> None:
         self.folder.prepare()
-        if self._lock is None or not self._lock.is_held:
-            self._lock = WriterLock(self.folder.writers)
-            # With its writer's id, and as long: it counts the names that were given.
-            self.bodies = Bodies(self.folder.bodies, self._lock.id)
-        assert self.bodies is not None
         first = self.folder.generation()
         for generation in range(first, first + MAX_GENERATIONS):
-            path = self._path = self.folder.index_path(generation)
+            path = self.folder.index_path(generation)
+            lock, bodies = self._writer_of(path)
+            self._path = path
             try:
-                if identity(path) is None and (path.is_symlink() or path.exists()):
-                    raise ForeignIndexError(f"{path.name} is no file")
-                self._index = Index(path, self.bodies, self._lock.id, secrets.token_bytes(32))
-            except sqlite3.DatabaseError as error:
+                _check_files(path)
+                self._index = Index(path, bodies, lock.id, secrets.token_bytes(32))
+            except INDEX_ERRORS as error:
                 if not is_damage(error):
                     raise
                 self.folder.point_to(generation + 1)
@@ -139,5 +147,32 @@ class Keeper:
             return
         raise ForeignIndexError(f"no index in {self.folder.path} can be used")
 
+    def _writer_of(self, path: Path) -> tuple[WriterLock, Bodies]:
+        """Who writes to an index: another id for another one, so that bodies of an abandoned one can be swept."""
+        if self._lock is not None and (not self._lock.is_held or self._path != path):
+            self._lock.release()
+            self._lock = None
+        if self._lock is None or self.bodies is None:
+            self._lock = WriterLock(self.folder.writers)
+            # With its writer's id, and as long: it counts the names that were given.
+            self.bodies = Bodies(self.folder.bodies, self._lock.id)
+        return self._lock, self.bodies
+
     def _look(self) -> object:
         return None if self._path is None else (identity(self._path), self.folder.pointer_identity())
+
+
+def _check_files(path: Path) -> None:
+    """ForeignIndexError if SQLite would follow a link here, or find something that belongs to another file."""
+    # In this order: whoever makes an index makes it before what is beside it.
+    beside = [Path(f"{path}{suffix}") for suffix in SIDECARS]
+    found = [other for other in beside if is_there(other)]
+    if not is_there(path):
+        if found:
+            # Somebody may hold the file that was taken away, and would share these with the new one.
+            raise ForeignIndexError(f"{path.name} was taken from its {found[0].name}")
+        return
+    for file in (path, *found):
+        if not is_file(file) and is_there(file):
+            raise ForeignIndexError(f"{file.name} is no file")
+    make_file_private(path)

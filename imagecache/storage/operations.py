@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from ..entry import Entry, Protection, RowKey
 from .bodies import Bodies
 from .index import INLINE_LIMIT, ROW_COST, Found, Index
+from .record import DamagedError
 from .rows import Row
 from .stored import StoreResult, StoreStatus
 
@@ -86,9 +87,13 @@ class Put:
         return len(self.body)
 
     def prepare(self, index: Index) -> None:
+        if self._file is not None and not index.bodies.is_own(self._file):
+            # Written for an index that was abandoned since: whoever sweeps may take it away.
+            index.bodies.remove(self._file)
+            self._file = None
         if self._file is None and len(self.body) > INLINE_LIMIT:
             found = index.find(self.entry.row)
-            if found is None or found.checksum != self.entry.checksum:
+            if found is None or found.checksum != self.entry.checksum or not self._is_file_sound(index, found):
                 self._file = index.bodies.write(self.key_hash, self.body, self.entry.format)
 
     def execute(self, index: Index) -> StoreResult:
@@ -99,6 +104,10 @@ class Put:
             if original is None or original.checksum != self.entry.source_checksum:
                 return SUPERSEDED
         found = index.find(row)
+        if found is not None and found.checksum == self.entry.checksum:
+            # Whoever fetched it anew may have found it damaged.
+            index.forget_pages()
+            found = index.find(row)
         size = len(self.body)
         needed = size + ROW_COST if found is None else size - found.cost
         if needed > 0 and index.weight(self.limit) + needed > self.limit:
@@ -112,10 +121,19 @@ class Put:
         return STORED
 
     def _has_same_bytes(self, index: Index, found: Found) -> bool:
-        if found.checksum != self.entry.checksum or self._file is not None:
+        size = len(self.body)
+        if (found.checksum, found.cost) != (self.entry.checksum, size) or self._file is not None:
             return False
-        # Somebody may have taken the file away; this is the moment to heal it.
-        return found.file is None or index.bodies.is_intact(found.file, found.cost)
+        # Something may have damaged the bytes; this is the moment to heal them.
+        if found.file is None:
+            return index.has_body(found, self.body)
+        return size > INLINE_LIMIT and index.bodies.is_intact(found.file, size)
+
+    def _is_file_sound(self, index: Index, found: Found) -> bool:
+        try:
+            return found.file is not None and index.bodies.read(found.file, len(self.body)) == self.body
+        except (DamagedError, OSError):
+            return False
 
     def _write(self, index: Index, found: Found | None) -> None:
         size = len(self.body)
@@ -219,6 +237,7 @@ class Drop:
     def prepare(self, index: Index) -> None: ...
 
     def execute(self, index: Index) -> int:
+        index.forget_pages()
         gone = [row.row_id for row in self.damaged if self._is_still_there(index, row)]
         gone += index.unreadable(self.key_hash)
         index.delete(gone)

@@ -22,7 +22,7 @@ from .access import Access
 from .bodies import Bodies
 from .fault_log import FaultLog
 from .folder import Folder, identity
-from .keeper import Keeper
+from .keeper import INDEX_ERRORS, Keeper
 from .record import DamagedError, verify_body
 from .rows import Row, read_again, rows_matching, rows_of_key
 from .schema import connect_to_read
@@ -160,14 +160,9 @@ class Readers:
 
     def _verify(self, row: Row) -> bytes | DamagedError | None:
         def read(connection: sqlite3.Connection) -> bytes | DamagedError | None:
-            found = read_again(connection, row)
-            if found is None:
-                return None
-            now, cost = found
+            now = read_again(connection, row)
             try:
-                if cost != row.entry.byte_count:
-                    return DamagedError(f"it counts {cost} bytes instead of {row.entry.byte_count}")
-                return self._body(now)
+                return None if now is None else self._body(now)
             except DamagedError as error:
                 # Its file may have gone with its row just now.
                 return error if read_again(connection, row) is not None else None
@@ -217,7 +212,7 @@ class Readers:
         except _IndexGoneError:
             # Whoever writes next makes it anew.
             return default
-        except sqlite3.Error as error:
+        except INDEX_ERRORS as error:
             # The next read begins anew, whatever state this one left it in.
             self._close_mine()
             self._faults.report("read", error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -81,6 +82,9 @@ def encode(entry: Entry) -> str:
         entry.height,
         entry.asked_fields,
     )
+    if not entry.stored_until > -math.inf:
+        # SQLite would take it for NULL.
+        raise ValueError("stored until is no number")
     return _encode(metadata)
 
 
@@ -94,6 +98,8 @@ def decode(metadata: str, sealed: bytes, stored_until: float, lifetime: float | 
     try:
         if not hmac.compare_digest(seal(metadata), sealed):
             raise DamagedError("the metadata does not match its seal")
+        if not isinstance(stored_until, float | int) or not isinstance(lifetime, float | int | None):
+            raise DamagedError("stored until or the lifetime is no number")
         known = _Metadata._make(json.loads(metadata))
         url = known.key if known.url is None else known.url
         return Entry(

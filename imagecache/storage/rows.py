@@ -11,16 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..entry import Entry, Namespace
+from ..entry import Entry, Namespace, RowKey
 from .record import DamagedError, decode
+from .schema import TotalsError, is_secret
 
-_Selected = tuple[int, str | None, float, float | None, bytes, str, bytes | None]
+# What is in a row that nothing damaged. Of one that was damaged, nothing but the id is known to be of its type.
+_Selected = tuple[
+    int, str | None, float, float | None, bytes, str, bytes | None,
+    int, str, str, str, str, str, str, str | None, int,
+]  # fmt: skip
 
-_METADATA = "SELECT id, file, stored_until, lifetime, seal, metadata, NULL FROM entries"
+_COLUMNS = "key, key_hash, namespace, scope, vary, processor, checksum, etag, cost"
+_METADATA = f"SELECT id, file, stored_until, lifetime, seal, metadata, NULL, {_COLUMNS} FROM entries"
 # The bytes of small bodies come along: where they are not asked for, that costs less than a second statement would.
-_WITH_BODY = """
-SELECT id, file, stored_until, lifetime, seal, metadata, (SELECT body FROM bodies WHERE bodies.id = entries.id)
-FROM entries"""
+_WITH_BODY = f"""
+SELECT id, file, stored_until, lifetime, seal, metadata, (SELECT body FROM bodies WHERE bodies.id = entries.id),
+    {_COLUMNS} FROM entries"""
 _OF_KEY = f"{_METADATA} WHERE key = ? AND key_hash = ?"
 _OF_KEY_WITH_BODY = f"{_WITH_BODY} WHERE key = ? AND key_hash = ?"
 _MATCHING = f"{_OF_KEY_WITH_BODY} AND namespace = ? AND scope = ? AND processor = ?"
@@ -28,7 +34,7 @@ _AFTER = f"{_METADATA} WHERE id > ? ORDER BY id LIMIT ?"
 
 Order = Literal["added", "used", "expires", "size"]
 """By what entries can be sorted: when they were added, last used, when they run out, the bytes of their bodies."""
-_COLUMNS: dict[Order, str] = {"added": "id", "used": "last_access", "expires": "stored_until", "size": "cost"}
+_ORDERS: dict[Order, str] = {"added": "id", "used": "last_access", "expires": "stored_until", "size": "cost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ def rows_after(connection: sqlite3.Connection, row_id: int, limit: int) -> Slice
 def sorted_ids(connection: sqlite3.Connection, order: Order, *, is_descending: bool) -> array[int]:
     """The ids of all rows in an order: eight bytes a row, which is what sorting any number of them takes."""
     direction = "DESC" if is_descending else "ASC"
-    ids = connection.execute(f"SELECT id FROM entries ORDER BY {_COLUMNS[order]} {direction}, id {direction}")
+    ids = connection.execute(f"SELECT id FROM entries ORDER BY {_ORDERS[order]} {direction}, id {direction}")
     return array("q", (row_id for (row_id,) in ids))
 
 
@@ -99,21 +105,51 @@ def rows_by_id(connection: sqlite3.Connection, row_ids: Sequence[int]) -> list[R
     return [by_id[row_id] for row_id in row_ids if row_id in by_id]
 
 
-def read_again(connection: sqlite3.Connection, row: Row) -> tuple[Row, int] | None:
-    """A row with its body, if it is in the index, and what it counts towards the limit; None if it is another now."""
+def read_again(connection: sqlite3.Connection, row: Row) -> Row | None:
+    """A row with its body, if that is in the index; None if it is another now."""
     found = connection.execute(f"{_WITH_BODY} WHERE id = ?", (row.row_id,)).fetchone()
     rows, _ = _decode([] if found is None else [found])
     if not rows or (rows[0].entry.checksum, rows[0].file) != (row.entry.checksum, row.file):
         return None
-    counted = connection.execute("SELECT cost FROM entries WHERE id = ?", (row.row_id,)).fetchone()
-    return None if counted is None else (rows[0], counted[0])
+    return rows[0]
 
 
 def _decode(selected: Sequence[_Selected]) -> tuple[list[Row], list[int]]:
-    rows, damaged = [], []
-    for row_id, file, stored_until, lifetime, sealed, metadata, body in selected:
+    rows: dict[RowKey, Row] = {}
+    damaged = []
+    for row_id, file, stored_until, lifetime, sealed, metadata, body, *columns in selected:
         try:
-            rows.append(Row(decode(metadata, sealed, stored_until, lifetime), row_id, file, body))
+            entry = decode(metadata, sealed, stored_until, lifetime)
         except DamagedError:
             damaged.append(row_id)
-    return rows, damaged
+            continue
+        # The columns are not sealed: another's would be found, counted or dropped in its place. No row is there twice.
+        is_sound = columns == _columns_of(entry) and isinstance(file, str | None) and entry.row not in rows
+        if is_sound:
+            rows[entry.row] = Row(entry, row_id, file, body)
+        else:
+            damaged.append(row_id)
+    return list(rows.values()), damaged
+
+
+def _columns_of(entry: Entry) -> list[object]:
+    row = entry.row
+    return [
+        number_of(row.key_hash), row.key_hash, row.namespace, row.scope, row.vary, row.processor, entry.checksum,
+        entry.etag, entry.byte_count,
+    ]  # fmt: skip
+
+
+def totals_of(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The number of rows and the bytes of their bodies, as counted; TotalsError if that cannot be so."""
+    found = connection.execute("SELECT rows, bytes FROM totals").fetchall()
+    if len(found) != 1 or not all(isinstance(total, int) and total >= 0 for total in found[0]):
+        raise TotalsError(f"the totals are damaged: {found}")
+    rows, stored = found[0]
+    return rows, stored
+
+
+def secret_of(connection: sqlite3.Connection) -> bytes | None:
+    """The secret that was made with the index, or None if it is damaged."""
+    found = connection.execute("SELECT secret FROM totals").fetchone()
+    return found[0] if found is not None and is_secret(found[0]) else None

@@ -7,6 +7,7 @@ deleted, never replaced: REPLACE skips delete triggers.
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from pathlib import Path
 
@@ -22,6 +23,7 @@ WAL_PAGES = 2_000
 WAL_SIZE_LIMIT = 8 * 2**20
 """What is left of a log that had to grow longer, once it begins anew."""
 CACHE_KIB = 4_096
+SECRET_LENGTH = 32
 
 _SCHEMA = """
 CREATE TABLE entries (
@@ -97,6 +99,21 @@ class ForeignIndexError(sqlite3.DatabaseError):
     """A database, but another program's, or of another version."""
 
 
+class TotalsError(sqlite3.DatabaseError):
+    """The totals cannot be right; they are counted anew when the index is opened."""
+
+
+# recursive_triggers: a variant that its original's trigger deletes has to be counted, too. secure_delete is on in
+# some builds, and writes every page that is freed once more: twice the cost of a trimmed entry. trusted_schema:
+# whatever the file's schema says, it calls nothing. cell_size_check: a damaged page is found when it is read.
+_PRAGMAS = (
+    "synchronous=NORMAL", "recursive_triggers=ON", "secure_delete=OFF", "trusted_schema=OFF", "cell_size_check=ON",
+    f"cache_size=-{CACHE_KIB}",
+)  # fmt: skip
+# A text that a bit has made no text any more must not fail the statement that meets it, and every other row with it.
+_any_text = functools.partial(str, encoding="utf-8", errors="replace")
+
+
 def connect(path: Path, *, mode: str = "rwc") -> sqlite3.Connection:
     """A connection for the thread that uses it; closing it in another one is allowed."""
     connection = sqlite3.connect(
@@ -107,10 +124,9 @@ def connect(path: Path, *, mode: str = "rwc") -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=64,
     )
+    connection.text_factory = _any_text
     try:
-        # recursive_triggers: a variant that its original's trigger deletes has to be counted, too. secure_delete is
-        # on in some builds, and writes every page that is freed once more: twice the cost of a trimmed entry.
-        for pragma in ("synchronous=NORMAL", "recursive_triggers=ON", "secure_delete=OFF", f"cache_size=-{CACHE_KIB}"):
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchall()
     except BaseException:
         connection.close()
@@ -132,9 +148,10 @@ def create_or_check(connection: sqlite3.Connection, path: Path, secret: bytes) -
     and sqlite3.Error where WAL cannot work.
     """
     if _version(connection) == (APPLICATION_ID, SCHEMA_VERSION):
+        if _objects(connection) != _own_objects():
+            raise ForeignIndexError(f"{path.name} has other tables, or triggers, than ours")
         _begin_logging(connection)
-        if connection.execute("SELECT count(*) FROM totals").fetchone() != (1,):
-            raise ForeignIndexError(f"{path.name} has lost its totals")
+        _check_totals(connection, path, secret)
         return
     if _version(connection) != (0, 0) or not _is_empty(connection):
         raise ForeignIndexError(f"{path.name} is no index of this version")
@@ -159,6 +176,63 @@ def _begin_logging(connection: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("this file system does not let SQLite keep a write-ahead log")
     connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit={WAL_SIZE_LIMIT}").fetchall()
+
+
+def _check_totals(connection: sqlite3.Connection, path: Path, secret: bytes) -> None:
+    """See that the totals are possible; to count at every opening would take as long as there are rows."""
+    found = connection.execute("SELECT rows, bytes, secret, (SELECT max(id) FROM entries) FROM totals").fetchall()
+    if len(found) != 1:
+        raise ForeignIndexError(f"{path.name} has lost its totals")
+    rows, stored, known, highest = found[0]
+    if not is_secret(known):
+        connection.execute("UPDATE totals SET secret = ?", (secret,))
+    if not _are_possible(rows, stored, highest):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            recount(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _are_possible(rows: object, stored: object, highest: int | None) -> bool:
+    if not isinstance(rows, int) or not isinstance(stored, int):
+        return False
+    return 0 < rows <= highest and stored >= 0 if highest is not None else rows == stored == 0
+
+
+def recount(connection: sqlite3.Connection) -> bool:
+    """Count the rows and their bodies anew, within a transaction; rows that could not be counted, and bodies without a
+    row, are dropped. Whether the totals were wrong."""
+    connection.execute("DELETE FROM entries WHERE typeof(cost) <> 'integer' OR cost < 0")
+    connection.execute("DELETE FROM bodies WHERE id NOT IN (SELECT id FROM entries)")
+    counted = connection.execute("SELECT count(*), ifnull(sum(cost), 0) FROM entries").fetchone()
+    if connection.execute("SELECT rows, bytes FROM totals").fetchall() == [counted]:
+        return False
+    connection.execute("UPDATE totals SET rows = ?, bytes = ?", counted)
+    return True
+
+
+def is_secret(value: object) -> bool:
+    """Whether that is a secret as it was made."""
+    return isinstance(value, bytes) and len(value) == SECRET_LENGTH
+
+
+@functools.cache
+def _own_objects() -> frozenset[tuple[object, ...]]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.executescript(_SCHEMA)
+        return _objects(connection)
+    finally:
+        connection.close()
+
+
+def _objects(connection: sqlite3.Connection) -> frozenset[tuple[object, ...]]:
+    """Every table, index, view and trigger, as it was made."""
+    return frozenset(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall())
 
 
 def _create(connection: sqlite3.Connection, secret: bytes) -> None:

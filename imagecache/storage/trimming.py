@@ -5,6 +5,7 @@ Blocking, for the writer's thread. Each slice is a transaction of its own; the b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from ..entry import Protection
@@ -22,13 +23,14 @@ def trim(index: Index, limit: int, down_to: int, protection: Protection | None =
     Yields, after each slice, the key hashes of which an image went. Ends early when only pinned and protected rows
     are left.
     """
-    after: Position = (-1.0, -1.0, 0)
+    after: Position = (-math.inf, -math.inf, 0)
     while (excess := index.weight(limit) - down_to) > 0:
         with index.transaction():
             candidates = index.oldest(after, SLICE)
             chosen = _choose(candidates, excess, protection)
             index.delete(candidate.row_id for candidate in chosen)
         if not candidates:
+            index.doubt_totals()
             return
         after = candidates[-1].position
         tidy(index)
@@ -68,6 +70,8 @@ def clear(index: Index) -> int:
         if not row_ids:
             break
         count += len(row_ids)
+    # Now it costs nothing.
+    index.recount()
     while shrink(index, 0):
         pass
     return count

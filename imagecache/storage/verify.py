@@ -89,7 +89,7 @@ async def verify(store: Store, check: BodyCheck | None) -> VerifyReport:
         if found.damaged:
             gone = await _repair(store, functools.partial(_drop_unreadable, row_ids=found.damaged), 0)
             damaged += [Damaged("", "the metadata cannot be read")] * gone
-    was_wrong = await _repair(store, _recount, False)
+    was_wrong = await _repair(store, Index.recount, False)
     store.sweep()
     return VerifyReport(checked, size, tuple(damaged), was_wrong)
 
@@ -126,8 +126,3 @@ async def _repair(store: Store, job: Callable[[Index], T], default: T) -> T:
 def _drop_unreadable(index: Index, row_ids: list[int]) -> int:
     with index.transaction():
         return index.drop_unreadable(row_ids)
-
-
-def _recount(index: Index) -> bool:
-    with index.transaction():
-        return index.recount()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +22,10 @@ from ..clock import Clock
 from ..entry import RowKey
 from .access import Access
 from .fault_log import FaultLog
-from .folder import FolderRefusedError
 from .index import Index
-from .keeper import Keeper, is_busy, is_corruption, is_damage
+from .keeper import INDEX_ERRORS, Keeper, is_busy, is_damage
 from .operations import Change, Clear, Discard, NoRoomError, Operation, Put
+from .schema import ForeignIndexError
 from .stored import StoreResult, StoreStatus
 from .trimming import clear, shrink, tidy, trim
 from .write_queue import Accesses, Queued, WriteQueue
@@ -44,7 +43,7 @@ LAST_TRIES = 8
 SHORTEN_EVERY = 64
 """Batches after which the log of changes is cut to its length."""
 
-UNUSABLE = (OSError, sqlite3.Error, FolderRefusedError)
+UNUSABLE = (OSError, *INDEX_ERRORS)
 """What opening and using a folder raises."""
 
 
@@ -158,8 +157,14 @@ class Writer:
         """A reader met this with that opening of the index: see to it in the writer's thread."""
 
         def run() -> None:
-            if is_corruption(error) and self._keeper.opened == opened and not self._keeper.is_closed:
+            if self._keeper.opened != opened or self._keeper.is_closed:
+                return
+            if is_damage(error):
                 self._recover(error)
+                self._open()
+            elif self._keeper.is_obstructed():
+                # The writer's own handles may be as good as ever; nobody else can open what they hold.
+                self._recover(ForeignIndexError(str(error)))
                 self._open()
 
         self._try_to_start(run)
@@ -248,6 +253,17 @@ class Writer:
     def _write(self) -> bool:
         """Take a batch and bring it to an end; False if another process holds the index and it stays queued."""
         batch, touched = self.queue.take()
+        try:
+            return self._bring_to_an_end(batch, touched)
+        except Exception as error:
+            # What nobody foresaw must not leave everybody waiting for a thread that writes no more.
+            logger.exception("writing to the image cache failed")
+            self._keeper.close_index()
+            self._fail(batch, error)
+            self.queue.done_touching()
+            return True
+
+    def _bring_to_an_end(self, batch: list[Queued], touched: Accesses) -> bool:
         try:
             index = self._keeper.current()
         except UNUSABLE as error:

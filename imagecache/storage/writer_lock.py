@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
 
+from .folder import READ_WRITE, is_file, list_folder
+
 ID_LENGTH = 16
 """Hex digits of a writer's id."""
 _SUFFIX = ".lock"
+_NAME = re.compile(rf"([0-9a-f]{{{ID_LENGTH}}})\.lock", re.ASCII)
 
 if sys.platform == "win32":
     import msvcrt
@@ -45,7 +49,7 @@ class WriterLock:
         for _ in range(8):
             self.id = secrets.token_hex(ID_LENGTH // 2)
             self._path = folder / f"{self.id}{_SUFFIX}"
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            self._descriptor = os.open(self._path, READ_WRITE | os.O_CREAT | os.O_EXCL, 0o600)
             if sys.platform != "win32":
                 # Whatever the umask: others must be able to try the lock.
                 os.fchmod(self._descriptor, 0o600)
@@ -70,17 +74,21 @@ class WriterLock:
 
 
 def living_writers(folder: Path, own: str) -> set[str]:
-    """The ids of the other writers that live; the files of dead ones are removed."""
+    """The ids of the other writers that live; the files of dead ones are removed, and foreign ones passed over."""
     living = set()
-    for path in folder.glob(f"*{_SUFFIX}"):
-        if path.stem != own and not _is_dead(path):
-            living.add(path.stem)
+    for path in list_folder(folder):
+        match = _NAME.fullmatch(path.name)
+        if match and match[1] != own and not _is_dead(path):
+            living.add(match[1])
     return living
 
 
 def _is_dead(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        # What is no file, nor was, is nobody's sign of life.
+        if not is_file(path):
+            return True
+        descriptor = os.open(path, READ_WRITE)
     except FileNotFoundError:
         return True
     except OSError:

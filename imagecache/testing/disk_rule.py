@@ -71,11 +71,16 @@ class DiskRule:
         self._gate = threading.Event()
         self._arrived = threading.Condition()
         self._is_removed = False
+        self._spared: tuple[str, ...] = ()
+
+    def spare(self, *operations: str) -> None:
+        """Leave operations alone that the pattern matches."""
+        self._spared = operations
 
     def matches(self, call: DiskCall) -> bool:
         """Whether it is about this call at all, fired or not."""
         is_named = fnmatchcase(call.operation, self._operation) and fnmatchcase(Path(call.path).name, self._name)
-        return is_named and not self._is_removed
+        return is_named and call.operation not in self._spared and not self._is_removed
 
     def meet(self, call: DiskCall) -> bool:
         """Do to the call what the rule says, if its turn has come; whether it is to be cut short."""

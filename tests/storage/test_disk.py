@@ -45,7 +45,10 @@ def body_files(folder: Path) -> list[Path]:
 
 async def swept(disk: DiskStorage) -> None:
     """Wait until the sweep under way, a chain of short jobs, has looked at every sub-folder."""
-    for _ in range(300):
+    assert disk.directory is not None
+    jobs = len(list((disk.directory / "imagecache-v1" / "bodies").glob("*"))) + 4
+    for _ in range(jobs):
+        # Each look waits its turn behind one of them at least.
         await disk.poll()
 
 

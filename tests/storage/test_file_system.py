@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ async def test_a_network_folder_means_memory_only_said_once(
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "network file system (nfs4); give a local folder; images are kept in memory only" in record.getMessage()
+    await asyncio.sleep(0)
     assert [what for what, _ in told] == ["open"]
     assert not (tmp_path / "imagecache-v1").exists()
     await disk.aclose()
