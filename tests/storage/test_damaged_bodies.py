@@ -286,6 +286,38 @@ async def test_a_damaged_body_in_the_index_is_healed_by_a_reload_that_never_read
     assert await body_of(disk, variant) == b"variant", "the bytes are the same, and so is what was made of them"
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET cost = 'dear'",
+        "UPDATE entries SET cost = cost + 1",
+        "UPDATE entries SET checksum = CAST(x'ff' AS TEXT)",
+        "UPDATE entries SET file = x'ff'",
+        "UPDATE entries SET seal = x'00'",
+    ],
+)
+async def test_a_damaged_row_is_healed_by_a_reload_that_never_read_it(
+    disk: DiskStorage, clock: FakeClock, folder: Path, statement: str
+) -> None:
+    entry = entry_for(clock, SMALL)
+    await disk.put(entry, SMALL)
+    change_index(folder, statement)
+    assert (await disk.put(entry, SMALL)).status is StoreStatus.STORED
+    assert await body_of(disk, entry) == SMALL
+    assert await disk.size() == len(SMALL)
+
+
+async def test_a_row_whose_last_access_is_damaged_is_evicted_all_the_same(
+    make_disk: MakeDisk, clock: FakeClock, folder: Path
+) -> None:
+    disk = make_disk(limit=10 * (len(SMALL) + ROW_COST))
+    await disk.put(entry_for(clock, SMALL), SMALL)
+    change_index(folder, "UPDATE entries SET last_access = -1e300")
+    for number in range(20):
+        await disk.put(entry_for(clock, SMALL, str(number)), SMALL)
+    assert await body_of(disk, entry_for(clock, SMALL)) is None
+
+
 async def test_a_hard_link_to_the_bytes_is_the_bytes_and_its_other_name_stays(
     disk: DiskStorage, clock: FakeClock, folder: Path, tmp_path: Path
 ) -> None:
@@ -327,16 +359,23 @@ async def test_a_page_that_the_writer_remembers_whole_is_healed_all_the_same(
     entries = [entry_for(clock, SMALL, str(number)) for number in range(5)]
     for entry in entries:
         await disk.put(entry, SMALL)
+    checkpoint(folder / "index-1.sqlite")
+    # The writer looks into the tree, changes nothing of it, and remembers it.
+    await disk.remove("f" * 64)
     break_the_key(folder / "index-1.sqlite", number_of(entries[2].row.key_hash))
     assert await body_of(disk, entries[2]) is None, "or nothing is shown by what follows"
     assert (await disk.put(entries[2], SMALL)).status is StoreStatus.STORED
     assert await body_of(disk, entries[2]) == SMALL
 
 
+def checkpoint(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+
+
 def break_the_key(path: Path, key: int) -> None:
     """Change a number in the tree that rows are found by, in the file alone."""
     with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
         statement = "SELECT rootpage FROM sqlite_master WHERE name = 'entries_by_key'"
         start = (db.execute(statement).fetchone()[0] - 1) * 4096
         place = path.read_bytes().index(key.to_bytes(6, "big"), start, start + 4096)

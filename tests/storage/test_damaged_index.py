@@ -73,6 +73,11 @@ BY_SQL: list[Harm] = [
     execute("CREATE TRIGGER theirs AFTER INSERT ON entries BEGIN DELETE FROM entries; END"),
     execute("CREATE VIEW theirs AS SELECT load_extension('theirs') FROM entries"),
     execute("CREATE TABLE theirs (x)"),
+    # SQLite's message holds the name, and the sqlite3 module fails to say it.
+    execute(
+        "PRAGMA writable_schema=ON",
+        "UPDATE sqlite_master SET name = CAST(x'ff' AS TEXT), sql = 'CREATE TABLE' WHERE name = 'leases'",
+    ),
     execute("CREATE TABLE x AS SELECT * FROM entries", "DROP TABLE entries", "ALTER TABLE x RENAME TO entries"),
 ]
 REPLACED: list[Harm] = [
@@ -273,6 +278,19 @@ async def test_a_process_that_still_holds_a_damaged_index_goes_on_with_the_next(
         assert int(await answer()) >= 1
         assert await asyncio.to_thread(child.wait, 30) == 0
     assert await body_of(disk, ours) == b"ours"
+
+
+@pytest.mark.parametrize("kind", BY_SQL, ids=name_of)
+async def test_an_index_that_is_not_as_we_make_it_is_another_programs(
+    make_disk: MakeDisk, clock: FakeClock, folder: Path, kind: Harm
+) -> None:
+    entries, disk = made(clock), make_disk()
+    await store_all(disk, entries)
+    await disk.aclose()
+    damage(folder / "index-1.sqlite", kind)
+    disk = make_disk()
+    await heal(disk, entries)
+    assert pointer(folder) == 2
 
 
 # The log

@@ -201,6 +201,15 @@ async def test_totals_that_cannot_be_are_counted_anew_at_the_next_opening(
     assert pointer(folder) == 1
 
 
+async def test_totals_that_are_wrong_and_look_right_are_right_after_clearing(
+    disk: DiskStorage, clock: FakeClock, folder: Path
+) -> None:
+    await store_all(disk, made(clock, 8))
+    damage(folder / "index-1.sqlite", execute("UPDATE totals SET bytes = bytes + 1024, rows = rows + 1"))
+    await disk.clear()
+    assert (await disk.count(), await disk.size()) == (0, 0)
+
+
 async def test_totals_that_may_be_right_are_not_counted_at_every_opening(
     make_disk: MakeDisk, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
