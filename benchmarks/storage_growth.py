@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import importlib.util
 import random
 import sqlite3
 import statistics
@@ -131,11 +132,14 @@ class Floor:
         return bytes(body)
 
     async def count(self) -> int:
+        return int(await self._run(self._count, None))
+
+    def _count(self, _: None) -> int:
         (count,) = self._db.execute("SELECT count(*) FROM bodies").fetchone()
         return int(count)
 
     async def trim(self) -> None:
-        left = await self.count() // 2
+        left = await self._run(self._count, None) // 2
         while left > 0:
             left -= await self._run(self._trim, min(SLICE, left))
 
@@ -180,10 +184,10 @@ class DiskCache:
         return len(self._cache)
 
     async def trim(self) -> None:
-        await self._run(self._trim, (self._cache.volume() + self._empty) // 2)
+        await self._run(self._trim, self._empty)
 
-    def _trim(self, volume: int) -> None:
-        self._cache.reset("size_limit", volume)
+    def _trim(self, empty: int) -> None:
+        self._cache.reset("size_limit", (self._cache.volume() + empty) // 2)
         self._cache.cull()
         self._cache.reset("size_limit", 2**50)
 
@@ -279,11 +283,7 @@ class Field:
 def candidates() -> dict[str, Callable[[str], Candidate]]:
     """Who is measured: the peer only where it is installed."""
     found: dict[str, Callable[[str], Candidate]] = {"imagecache": Ours, "sqlite3": Floor}
-    try:
-        importlib.import_module("diskcache")
-    except ImportError:
-        print("diskcache is not installed: no peer to compare with\n")
-    else:
+    if importlib.util.find_spec("diskcache") is not None:
         found["diskcache"] = DiskCache
     return found
 
@@ -378,23 +378,25 @@ async def open_to_serve(count: int, size: int, openings: int) -> Lag:
     return lag
 
 
-async def lag_at(count: int, size: int) -> Lag:
-    """The loop's lag while a folder of that count is put to, read and trimmed."""
-    lag = Lag()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        await fill(folder, count, size)
-        ours = Ours(folder)
-        for start in range(count, count + min(count, 20_000), CHUNK):
-            items = [item(number, size) for number in range(start, start + CHUNK)]
-            async with lag.measure():
-                await ours.put(items)
-        async with lag.measure():
-            await ours.get(random.choices(range(count), k=4_000))
-        await ours.count()
-        async with lag.measure():
-            await ours.trim()
-        await ours.close()
-    return lag
+async def lags(count: int, size: int) -> None:
+    """Print the loop's lag while a folder of that count is put to, read and trimmed, by each candidate in turn."""
+    print(f"{count:,} entries")
+    for name, kind in candidates().items():
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            candidate = kind(folder)
+            by_step = {step: Lag() for step in STEPS}
+            for start in range(0, count, CHUNK):
+                items = [item(number, size) for number in range(start, min(count, start + CHUNK))]
+                async with by_step["put"].measure():
+                    await candidate.put(items)
+            async with by_step["get"].measure():
+                await candidate.get(random.choices(range(count), k=4_000))
+            await candidate.count()
+            async with by_step["trim"].measure():
+                await candidate.trim()
+            await candidate.close()
+        for step, lag in by_step.items():
+            print(f"  {name:<12}{step:<6}{lag}")
 
 
 async def main(arguments: Sequence[str] | None = None) -> None:
@@ -407,15 +409,17 @@ async def main(arguments: Sequence[str] | None = None) -> None:
     counts, rounds, puts, gets, openings = sorted(options.counts), options.rounds, PUTS, GETS, OPENINGS
     if options.quick:
         counts, rounds, puts, gets, openings = [400, 1_200], 1, 400, 100, 1
+    if "diskcache" not in candidates():
+        print("diskcache is not installed: no peer to compare with\n")
     await costs(counts, SIZE, rounds, puts, gets)
     for size in OTHER_SIZES:
         await costs([count for count in counts if count <= OTHER_COUNTS] or counts[:1], size, rounds, puts, gets)
     behind = await open_to_serve(counts[-1], SIZE, openings)
     print("the loop's lag: how late a timer of 1 ms comes")
-    print(f"{'idle':<36}{await idle_lag(0.2 if options.quick else 3)}")
-    print(f"{'while a sweep goes on':<36}{behind}")
+    print(f"{'idle':<20}{await idle_lag(0.2 if options.quick else 3)}")
+    print(f"{'a sweep goes on':<20}{behind}")
     for count in counts:
-        print(f"{f'put, get and trim, {count:,} entries':<36}{await lag_at(count, SIZE)}")
+        await lags(count, SIZE)
 
 
 if __name__ == "__main__":
