@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
+from imagecache.expiration import StorageExpiration
 from imagecache.keys import hash_for_key
 from imagecache.storage import schema
 from imagecache.storage.disk import DiskStorage
 from imagecache.storage.index import ROW_COST
 from imagecache.storage.stored import StoreStatus
+from imagecache.storage.trimming import SLICE
 from imagecache.testing.clock import FakeClock
 
-from .entries import entry_for
+from .entries import WEEK, entry_for
 
 FEW, MANY = 100, 5_000
 PROBES = 100
@@ -33,14 +35,20 @@ class Steps:
     """Instructions that SQLite's machine has executed, on all connections together."""
 
     count: int = 0
+    while_writing: int = 0
+    """Those of them for which other writers had to wait."""
 
-    def add(self) -> int:
-        self.count += 1
-        # Anything else would interrupt the statement.
-        return 0
+    def counting(self, connection: sqlite3.Connection) -> Callable[[], int]:
+        def add() -> int:
+            self.count += 1
+            self.while_writing += connection.in_transaction
+            # Anything else would interrupt the statement.
+            return 0
+
+        return add
 
     def take(self) -> int:
-        count, self.count = self.count, 0
+        count, self.count, self.while_writing = self.count, 0, 0
         return count
 
 
@@ -51,7 +59,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
     def counting(path: Path, **options: Any) -> sqlite3.Connection:
         connection = connect(path, **options)
-        connection.set_progress_handler(counted.add, 1)
+        connection.set_progress_handler(counted.counting(connection), 1)
         return connection
 
     # The one that readers connect with, and the one that the index imported.
@@ -64,13 +72,15 @@ def url_of(number: int) -> str:
     return f"http://a.example/{number}.png"
 
 
-async def put(disk: DiskStorage, clock: FakeClock, numbers: Sequence[int]) -> None:
+async def put(
+    disk: DiskStorage, clock: FakeClock, numbers: Sequence[int], expiration: StorageExpiration = WEEK
+) -> None:
     """All in one batch, each with a body of its own and older than the next."""
     futures = []
     for number in numbers:
         clock.advance(0.001)
         body = b"%d " % number + BODY
-        futures.append(disk.put(entry_for(clock, body, url_of(number)), body))
+        futures.append(disk.put(entry_for(clock, body, url_of(number), expiration=expiration), body))
     await disk.flush()
     assert {result.status for result in await asyncio.gather(*futures)} == {StoreStatus.STORED}
 
@@ -179,3 +189,36 @@ async def test_opening_takes_as_many_steps_among_few_as_among_many(
         await get(again, [0])
         taken[count] = steps.take()
     assert taken[MANY] < taken[FEW] * ABOUT_EQUAL
+
+
+async def test_looking_for_what_has_expired_holds_nobody_up(
+    make_disk: MakeDisk, clock: FakeClock, steps: Steps, tmp_path: Path
+) -> None:
+    """The whole index was looked through with its write lock held: longer than others wait, at a million rows."""
+    disk = make_disk(tmp_path)
+    await fill(disk, clock, MANY)
+    steps.take()
+    assert await disk.clean() == []
+    assert steps.while_writing < PROBES
+    assert steps.take() > MANY
+
+
+async def test_what_expires_is_found_by_looking_once_at_what_does_not(
+    make_disk: MakeDisk, clock: FakeClock, steps: Steps, tmp_path: Path
+) -> None:
+    """Each slice began at the least recently used row again, however many of them had not expired."""
+    expiring = 4 * SLICE
+    taken: dict[int, int] = {}
+    looked: dict[int, int] = {}
+    for lasting in (0, MANY):
+        disk = make_disk(tmp_path / str(lasting))
+        await fill(disk, clock, lasting)
+        steps.take()
+        assert await disk.clean() == []
+        looked[lasting] = steps.take()
+        await put(disk, clock, range(lasting, lasting + expiring), StorageExpiration.after_seconds(30))
+        clock.advance(60)
+        steps.take()
+        assert len(await disk.clean()) == expiring
+        taken[lasting] = steps.take()
+    assert taken[MANY] < taken[0] + 2 * looked[MANY]
