@@ -21,7 +21,7 @@ KIB = 1024
 LIMITS = tuple(kib * KIB for kib in (0, 4, 8, 16, 32, 64, 128))
 SIZES = tuple(kib * KIB for kib in (2, 4, 8, 16, 32, 64, 128))
 IN_FILES, IN_INDEX = 0, 2**30
-ENTRIES, CHUNK, ROUNDS = 1_200, 200, 7
+ENTRIES, CHUNK, ROUNDS = 800, 200, 5
 STEPS = ("put", "get", "trim")
 
 Figures = dict[str, tuple[float, float]]
