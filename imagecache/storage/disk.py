@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -275,8 +276,10 @@ class DiskStorage:
         await self.flush()
         now, limit = self._clock.time(), self.limit
         gone: dict[str, None] = {}
-        while (expired := await self._ask(lambda index: expire(index, now), None)) is not None:
-            gone.update(dict.fromkeys(expired))
+        after = -math.inf
+        while (expired := await self._ask(functools.partial(expire, now=now, after=after), None)) is not None:
+            key_hashes, after = expired
+            gone.update(dict.fromkeys(key_hashes))
         if await self._ask(lambda index: index.weight(limit) > limit, False):
             # A slice a job, so that what is put meanwhile is written in between.
             while (

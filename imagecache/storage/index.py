@@ -50,8 +50,9 @@ SELECT last_access, stored_until, id, cost, key_hash, scope, vary, processor, na
 INDEXED BY entries_by_access WHERE (last_access, stored_until, pinned, id) > (?, ?, 0, ?) AND pinned = 0
 ORDER BY last_access, stored_until, pinned, id LIMIT ?"""
 _EXPIRED = """
-SELECT id, key_hash, namespace FROM entries INDEXED BY entries_by_access
-WHERE last_access >= -1e999 AND stored_until <= ? AND pinned = 0 LIMIT ?"""
+SELECT last_access, id, key_hash, namespace FROM entries INDEXED BY entries_by_access
+WHERE last_access >= ? AND stored_until <= ? AND pinned = 0 ORDER BY last_access LIMIT ?"""
+_DELETE_EXPIRED = "DELETE FROM entries WHERE id = ? AND key_hash = ? AND stored_until <= ? AND pinned = 0"
 _ORIGINALS = "SELECT id FROM entries WHERE key = ? AND key_hash = ? AND namespace = 'image' AND processor = ''"
 
 
@@ -83,6 +84,16 @@ class Candidate:
     def position(self) -> Position:
         """Where it stands among all that may be evicted."""
         return self.last_access, self.stored_until, self.row_id
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A row whose stored-until has passed."""
+
+    last_access: float
+    row_id: int
+    key_hash: str
+    namespace: str
 
 
 class Index:
@@ -264,9 +275,14 @@ class Index:
             for when, until, row_id, cost, *row in selected
         ]
 
-    def expired(self, now: float, limit: int) -> list[tuple[int, str, str]]:
-        """Rows past their stored-until: id, key hash and namespace."""
-        return self._db.execute(_EXPIRED, (now, limit)).fetchall()
+    def expired(self, now: float, after: float, limit: int) -> list[Expired]:
+        """Rows past their stored-until, the least recently used first, from that last access on."""
+        return [Expired(*row) for row in self._db.execute(_EXPIRED, (after, now, limit)).fetchall()]
+
+    def delete_expired(self, rows: Iterable[Expired], now: float) -> list[Expired]:
+        """Delete those that are expired still; which ones."""
+        self._weight = None
+        return [row for row in rows if self._db.execute(_DELETE_EXPIRED, (row.row_id, row.key_hash, now)).rowcount]
 
     def last_id(self) -> int:
         """The highest row id there is."""

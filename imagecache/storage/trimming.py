@@ -48,15 +48,19 @@ def _choose(candidates: list[Candidate], excess: int, protection: Protection | N
     return chosen
 
 
-def expire(index: Index, now: float) -> list[str] | None:
-    """Delete a slice of what has expired; the key hashes of which an image went, or None when nothing is left."""
-    with index.transaction():
-        expired = index.expired(now, SLICE)
-        index.delete(row_id for row_id, _, _ in expired)
-    tidy(index)
-    if not expired:
+def expire(index: Index, now: float, after: float) -> tuple[list[str], float] | None:
+    """Delete a slice of what has expired, from the last access ``after`` (-inf for the first) on.
+
+    Returns the key hashes of which an image went, and where to go on from; None when nothing is left.
+    """
+    # Outside the transaction: where little or nothing has expired, this looks at every row there is.
+    found = index.expired(now, after, SLICE)
+    if not found:
         return None
-    return list(dict.fromkeys(key_hash for _, key_hash, namespace in expired if namespace == "image"))
+    with index.transaction():
+        gone = index.delete_expired(found, now)
+    tidy(index)
+    return list(dict.fromkeys(row.key_hash for row in gone if row.namespace == "image")), found[-1].last_access
 
 
 def clear(index: Index) -> int:

@@ -1,0 +1,44 @@
+"""The storage's benchmarks run to their end and print the figures that are read off them; none is looked at here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+
+def output_of(name: str, folder: Path, *arguments: str) -> str:
+    """What a benchmark prints; it leaves nothing behind in its temporary folder."""
+    program = f"import asyncio, tempfile; tempfile.tempdir = {str(folder)!r}\n"
+    program += f"from benchmarks import {name}\nasyncio.run({name}.main({list(arguments)!r}))"
+    command = [sys.executable, "-X", "utf8", "-W", "error", "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    assert list(folder.iterdir()) == []
+    return done.stdout.decode()
+
+
+def test_growth_tells_what_each_step_costs_by_count(tmp_path: Path) -> None:
+    told = output_of("storage_growth", tmp_path, "--quick")
+    steps = [line.split()[0] for line in told.splitlines() if line.startswith(("put  ", "get  ", "trim  "))]
+    assert steps[:6] == ["put", "put", "get", "get", "trim", "trim"]
+    for figure in ("sqlite3", "diskcache", "open to serve", "bodies in files", "the loop's lag", "idle"):
+        assert figure in told
+
+
+def test_the_threshold_in_use_stands_in_its_table(tmp_path: Path) -> None:
+    told = output_of("inline_threshold", tmp_path, "--quick")
+    assert told.count("<- INLINE_LIMIT") == 1
+
+
+def test_rows_are_generated_and_the_folder_is_removed(tmp_path: Path) -> None:
+    told = output_of("five_million", tmp_path, "--rows", "1000", "--size", "2000")
+    assert told.startswith("1,000 rows of 2,000 bytes\n")
+    for figure in ("open to serve", "put", "get", "trim", "index-1.sqlite"):
+        assert f"\n{figure}" in told
