@@ -24,8 +24,11 @@ from pathlib import Path
 
 from .file_system import network_file_system
 
-NAME = "imagecache-v1"
-"""The layout's version is in the name: another layout lives beside it, and neither touches the other."""
+VERSION = 1
+"""Of the layout and of the index's schema as one: whoever changes either adds one."""
+NAME = f"imagecache-v{VERSION}"
+"""The version is in the name: programs with two versions of the library on one folder live beside each other, and
+neither touches the other. What older versions left is removed once nobody lives there."""
 
 _PRIVATE = 0o700
 _PRIVATE_FILE = 0o600
@@ -43,6 +46,7 @@ SIDECARS = ("-wal", "-shm", "-journal")
 
 _POINTER = re.compile(rb"([1-9][0-9]{0,8})\n")
 _INDEX = re.compile(r"index-([1-9][0-9]{0,8})\.sqlite", re.ASCII)
+_VERSIONED = re.compile(r"imagecache-v([1-9][0-9]{0,3})", re.ASCII)
 _NEW_POINTER = re.compile(r"current-[0-9a-f]{16}", re.ASCII)
 
 
@@ -114,6 +118,11 @@ class Folder:
         except OSError:
             new.unlink(missing_ok=True)
             raise
+
+    def older(self) -> list[Path]:
+        """The folders of older versions beside this one."""
+        found = ((path, _VERSIONED.fullmatch(path.name)) for path in list_folder(self.path.parent))
+        return [path for path, match in found if match and int(match[1]) < VERSION and is_folder(path)]
 
     def drop_old_indexes(self, current: int) -> None:
         """Remove abandoned generations. Only while no other process lives here: one may still hold them."""

@@ -11,16 +11,18 @@ import functools
 import sqlite3
 from pathlib import Path
 
+from .folder import VERSION
+
 APPLICATION_ID = 0x696D6763
 """``imgc``: what tells our index from another program's database."""
-SCHEMA_VERSION = 3
-"""Another version is not touched: the next generation is begun instead (a cache may forget)."""
+SCHEMA_VERSION = VERSION
+"""Another version lives in another folder; one that is found in ours is damage."""
 
 BUSY_TIMEOUT_MS = 250
 """How long a statement waits for another process's write. Longer waits are the queue's."""
-WAL_PAGES = 2_000
-"""Pages of log after which a commit also checkpoints: 8 MiB, so that it stays short and its syncs rare."""
-WAL_SIZE_LIMIT = 8 * 2**20
+WAL_PAGES = 1_000
+"""Pages of log after which a commit also checkpoints: 4 MiB, so that it stays short. A longer log brings nothing."""
+WAL_SIZE_LIMIT = 4 * 2**20
 """What is left of a log that had to grow longer, once it begins anew."""
 CACHE_KIB = 4_096
 SECRET_LENGTH = 32

@@ -5,12 +5,15 @@ Blocking, for the writer's thread, a sub-folder at a time so that writes go on i
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from .folder import is_folder, list_folder
 from .index import Index
 from .keeper import Keeper
 from .trimming import tidy
+from .writer_lock import living_writers
 
 
 def sweep_later(keeper: Keeper, start: Callable[[Callable[[Index], object]], None]) -> Callable[[Index], None]:
@@ -24,7 +27,13 @@ def sweep_later(keeper: Keeper, start: Callable[[Callable[[Index], object]], Non
         tidy(index)
         if not keeper.living_writers():
             keeper.folder.drop_old_indexes(keeper.folder.generation())
+        remove(index, [path for older in keeper.folder.older() for path in _parts_of_older(older)])
         go_on(index, index.bodies.shards())
+
+    def remove(_: Index, folders: list[Path]) -> None:
+        if folders:
+            shutil.rmtree(folders.pop(0), ignore_errors=True)
+            start(lambda index: remove(index, folders))
 
     def go_on(index: Index, shards: list[Path]) -> None:
         if not shards:
@@ -38,3 +47,12 @@ def sweep_later(keeper: Keeper, start: Callable[[Callable[[Index], object]], Non
         start(lambda index: go_on(index, shards))
 
     return begin
+
+
+def _parts_of_older(folder: Path) -> list[Path]:
+    """What is to be removed of an older version's folder, in that order; nothing while somebody lives there."""
+    if living_writers(folder / "writers", ""):
+        return []
+    # The signs of life go with the folder itself, last: who comes meanwhile is seen at the next sweep.
+    bodies = folder / "bodies"
+    return [*(list_folder(bodies) if is_folder(bodies) else ()), folder]
