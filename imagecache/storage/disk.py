@@ -94,6 +94,7 @@ class DiskStorage:
         self._leases = Leases(clock)
         self._held = HeldFiles(clock)
         self._is_closed = False
+        self._refused = 0
 
     @property
     def directory(self) -> Path | None:
@@ -174,6 +175,7 @@ class DiskStorage:
             return _done(StoreStatus.TOO_LARGE)
         stored = self._store_later(Put(entry, body, self.limit, protection, self._clock.time()))
         if stored is None:
+            self._refused += 1
             self._discard_other(entry)
         return stored or _done(StoreStatus.QUEUE_FULL)
 
@@ -244,7 +246,7 @@ class DiskStorage:
 
     async def flush(self) -> None:
         """Wait until what is queued is written, but not for a process that does not let go of the index."""
-        if self._store is not None:
+        if self._own_store is not None:
             await self._change(Mark())
 
     async def aclose(self) -> None:
@@ -254,10 +256,9 @@ class DiskStorage:
         self._is_closed = True
         if self._touch_timer is not None:
             self._touch_timer.cancel()
-        store = self._store
+        store = self._own_store
         if store is not None:
-            if store.pid == os.getpid():
-                await self._wait_for(store, Mark())
+            await self._wait_for(store, Mark())
             self._leave(store)
             await self._registry.release(store)
         if self._held.has_temporary:
@@ -323,7 +324,7 @@ class DiskStorage:
 
     async def poll(self) -> None:
         """Look now for what other processes did, and see to it that what is queued gets written."""
-        store = self._store
+        store = self._own_store
         if store is None or self._is_closed or not store.writer.may_work:
             return
         store.writer.wake()
@@ -351,7 +352,8 @@ class DiskStorage:
         """Whether it works."""
         if self._is_closed:
             return DiskState.CLOSED
-        is_usable = self._directory is not None and (self._store is None or self._store.writer.is_usable)
+        store = self._own_store
+        is_usable = self._directory is not None and (store is None or store.writer.is_usable)
         return DiskState.READY if is_usable else DiskState.UNAVAILABLE
 
     @property
@@ -362,35 +364,56 @@ class DiskStorage:
     @property
     def last_fault(self) -> Exception | None:
         """The last thing that went wrong with the folder."""
-        return None if self._store is None else self._store.faults.last
+        store = self._own_store
+        return None if store is None else store.faults.last
 
     @property
     def faults(self) -> int:
         """How often something went wrong with the folder."""
-        return 0 if self._store is None else self._store.faults.count
+        store = self._own_store
+        return 0 if store is None else store.faults.count
 
     @property
     def evictions(self) -> int:
         """How many entries were evicted for the limit, by this process."""
-        return 0 if self._store is None else self._store.writer.evictions
+        store = self._own_store
+        return 0 if store is None else store.writer.evictions
 
     @property
     def queue_depth(self) -> int:
         """How many changes wait to be written."""
-        return 0 if self._store is None else len(self._store.writer.queue)
+        store = self._own_store
+        return 0 if store is None else len(store.writer.queue)
+
+    @property
+    def refused(self) -> int:
+        """How many puts were refused because too much waited to be written already."""
+        return self._refused
 
     # Inside
 
     def _open(self) -> Store | None:
         if self._directory is None or self._is_closed:
             return None
-        store = self._store
-        # A process that came by a fork must not use its parent's.
-        if store is None or store.pid != os.getpid():
+        store = self._own_store
+        if store is None:
             store = self._store = self._registry.acquire(self._directory, self._clock)
             store.subscribers.append(Subscriber(self, self._deliver, self._tell_trimmed, lambda: self._loop))
             store.fault_listeners.append(FaultListener(self, self._tell_fault, lambda: self._loop))
         self._loop = asyncio.get_running_loop()
+        return store
+
+    @property
+    def _own_store(self) -> Store | None:
+        """The store in use. A process that came by a fork must not use its parent's, and begins with none."""
+        store = self._store
+        if store is not None and store.pid != os.getpid():
+            store = self._store = None
+            # Its timer is one of the parent's loop, and what it hands out is the parent's to remove.
+            self._touch_timer = None
+            self._secret = None
+            self._leases = Leases(self._clock)
+            self._held = HeldFiles(self._clock)
         return store
 
     def _leave(self, store: Store) -> None:
@@ -451,8 +474,9 @@ class DiskStorage:
 
     def _write_touches(self) -> None:
         self._touch_timer = None
-        if self._store is not None and not self._is_closed:
-            self._store.writer.wake()
+        store = self._own_store
+        if store is not None and not self._is_closed:
+            store.writer.wake()
 
     def _deliver(self, changes: list[Change]) -> None:
         for callback in tuple(self._callbacks):

@@ -7,6 +7,7 @@ threads.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import secrets
 import shutil
@@ -77,7 +78,7 @@ class HeldFiles:
         with self._lock:
             if self._elsewhere is None:
                 self._elsewhere = Path(tempfile.mkdtemp(prefix="imagecache-"))
-                self._remove_temporary = weakref.finalize(self, shutil.rmtree, self._elsewhere, ignore_errors=True)
+                self._remove_temporary = weakref.finalize(self, _remove_folder, self._elsewhere, os.getpid())
             return self._elsewhere
 
 
@@ -88,6 +89,12 @@ def sweep_held(folder: Path, now: float) -> None:
             match = _NAME.fullmatch(path.name)
             if match and (int(match[1], 16) + 1) * SLOT_SECONDS + KEPT_SECONDS <= now:
                 _remove(path)
+
+
+def _remove_folder(folder: Path, pid: int) -> None:
+    # A process that came by a fork ends, too, and its parent's files are not its own.
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

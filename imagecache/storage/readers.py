@@ -21,7 +21,8 @@ from ..entry import Entry, Namespace
 from .bodies import Bodies
 from .fault_log import FaultLog
 from .folder import Folder, identity
-from .keeper import Keeper
+from .fork_gate import ForkGate
+from .keeper import Keeper, is_busy
 from .record import DamagedError, verify_body
 from .rows import Row, rows_matching, rows_of_key
 from .schema import connect_to_read
@@ -84,6 +85,7 @@ class Readers:
         faults: FaultLog,
         did_find_damage: Callable[[str, tuple[Row, ...]], None],
         did_fail: Callable[[Exception, object], None],
+        gate: ForkGate,
     ) -> None:
         self.is_open = threading.Event()
         self._keeper = keeper
@@ -93,6 +95,7 @@ class Readers:
         self._faults = faults
         self._did_find_damage = did_find_damage
         self._did_fail = did_fail
+        self._gate = gate
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="imagecache-reader")
         self._mine = threading.local()
         self._connections: dict[sqlite3.Connection, None] = {}
@@ -114,6 +117,11 @@ class Readers:
     def close(self) -> None:
         """Wait for the reads under way, then close every connection. Blocking: the writer's thread does it."""
         self._executor.shutdown(wait=True)
+        with self._gate:
+            self.close_connections()
+
+    def close_connections(self) -> None:
+        """Close every connection; while nobody uses one."""
         for connection in list(self._connections):
             self._forget(connection)
 
@@ -199,6 +207,10 @@ class Readers:
 
     def _guarded(self, job: Callable[[sqlite3.Connection], T], default: T) -> T:
         self.is_open.wait()
+        with self._gate:
+            return self._guarded_in_gate(job, default)
+
+    def _guarded_in_gate(self, job: Callable[[sqlite3.Connection], T], default: T) -> T:
         opened = self._keeper.opened
         if opened is None:
             return default
