@@ -129,11 +129,13 @@ class Readers:
 
     def _load(self, lookup: Lookup) -> Stored | None:
         stored, damaged = self._try_to_load(lookup)
-        if damaged:
+        while damaged:
             # It may have been replaced between its row and its file; what is damaged is so the second time, too.
+            before = damaged
             stored, damaged = self._try_to_load(lookup)
-        if damaged:
-            self._did_find_damage(lookup.key_hash, damaged)
+            if _are_same(before, damaged):
+                self._did_find_damage(lookup.key_hash, damaged)
+                break
         return stored
 
     def _try_to_load(self, lookup: Lookup) -> tuple[Stored | None, tuple[Row, ...]]:
@@ -222,6 +224,9 @@ class Readers:
         except sqlite3.Error as error:
             # The next read begins anew, whatever state this one left it in.
             self._close_mine()
+            if is_busy(error):
+                # Somebody who was alone is just folding its log, or mending one: that passes.
+                return default
             self._faults.report("read", error)
             self._did_fail(error, opened)
             return default
@@ -252,3 +257,9 @@ class Readers:
         self._connections.pop(connection, None)
         with suppress(sqlite3.Error):
             connection.close()
+
+
+def _are_same(before: tuple[Row, ...], now: tuple[Row, ...]) -> bool:
+    return [(row.row_id, row.file, row.entry.checksum) for row in before] == [
+        (row.row_id, row.file, row.entry.checksum) for row in now
+    ]
