@@ -395,12 +395,13 @@ class DiskStorage:
     def _open(self) -> Store | None:
         if self._directory is None or self._is_closed:
             return None
+        self._loop = asyncio.get_running_loop()
         store = self._own_store
         if store is None:
             store = self._store = self._registry.acquire(self._directory, self._clock)
             store.subscribers.append(Subscriber(self, self._deliver, self._tell_trimmed, lambda: self._loop))
             store.fault_listeners.append(FaultListener(self, self._tell_fault, lambda: self._loop))
-        self._loop = asyncio.get_running_loop()
+            store.begin()
         return store
 
     @property

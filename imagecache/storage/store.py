@@ -72,7 +72,13 @@ class Store:
         )
         # Who never closes still leaves nothing open when the interpreter ends, after the writer's last job.
         self._at_exit = weakref.finalize(self, _close_at_exit, self._keeper, self.readers, self.pid)
-        self.writer.open(self._did_open)
+        self._has_begun = False
+
+    def begin(self) -> None:
+        """Open the folder, in the background; after whoever wants to hear of it has subscribed. Once is enough."""
+        if not self._has_begun:
+            self._has_begun = True
+            self.writer.open(self._did_open)
 
     @property
     def writer_id(self) -> str:
