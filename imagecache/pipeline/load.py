@@ -308,9 +308,14 @@ class Loader:
         """Wait a moment if another process loads the same image just now; whether it has come by that."""
         disk = self._parts.cache.disk
         row = RowKey(request.key_hash, scope=scope)
+        clock = self._parts.clock
+        deadline = clock.monotonic() + LEASE_PAUSE * LEASE_LOOKS
         for _ in range(LEASE_LOOKS):
             if await disk.lease(row):
                 return False
+            if clock.monotonic() >= deadline:
+                # Looking took its time, too.
+                break
             await asyncio.sleep(LEASE_PAUSE)
             if (await self._find(request, scope, wants_body=False)).entry is not None:
                 return True

@@ -124,8 +124,9 @@ class DiskStorage:
     @limit.setter
     def limit(self, limit: int) -> None:
         self._limit = limit
-        if self._store is not None and not self._is_closed:
-            self._store.trim_later(limit)
+        store = self._own_store
+        if store is not None and not self._is_closed:
+            store.trim_later(limit)
 
     # Reading
 
@@ -294,12 +295,13 @@ class DiskStorage:
 
     async def make_room(self, size: int) -> None:
         """Wait until the queue takes another ``size`` bytes, but not for a process that holds the index."""
-        if self._store is not None and not self._store.writer.queue.has_room(size):
+        store = self._own_store
+        if store is not None and not store.writer.queue.has_room(size):
             await self.flush()
 
     async def flush(self) -> None:
         """Wait until what is queued is written, but not for a process that does not let go of the index."""
-        if self._store is not None:
+        if self._own_store is not None:
             await self._change(Mark())
 
     async def aclose(self) -> None:
@@ -309,10 +311,9 @@ class DiskStorage:
         self._is_closed = True
         if self._touch_timer is not None:
             self._touch_timer.cancel()
-        store = self._store
+        store = self._own_store
         if store is not None:
-            if store.pid == os.getpid():
-                await self._wait_for(store, Mark())
+            await self._wait_for(store, Mark())
             self._leave(store)
             await self._registry.release(store)
         if self._held.has_temporary:
@@ -378,7 +379,7 @@ class DiskStorage:
 
     async def poll(self) -> None:
         """Look now for what other processes did, and see to it that what is queued gets written."""
-        store = self._store
+        store = self._own_store
         if store is None or self._is_closed or not store.writer.may_work:
             return
         store.writer.wake()
@@ -408,7 +409,8 @@ class DiskStorage:
             return DiskState.CLOSED
         if self._directory is None:
             return DiskState.OFF
-        is_usable = self._store is None or self._store.writer.is_usable
+        store = self._own_store
+        is_usable = store is None or store.writer.is_usable
         return DiskState.READY if is_usable else DiskState.UNAVAILABLE
 
     @property
@@ -419,41 +421,58 @@ class DiskStorage:
     @property
     def last_fault(self) -> Exception | None:
         """The last thing that went wrong with the folder."""
-        return None if self._store is None else self._store.faults.last
+        store = self._own_store
+        return None if store is None else store.faults.last
 
     @property
     def faults(self) -> int:
         """How often something went wrong with the folder."""
-        return 0 if self._store is None else self._store.faults.count
+        store = self._own_store
+        return 0 if store is None else store.faults.count
 
     @property
     def evictions(self) -> int:
         """How many entries were evicted for the limit, by this process."""
-        return 0 if self._store is None else self._store.writer.evictions
+        store = self._own_store
+        return 0 if store is None else store.writer.evictions
 
     @property
     def stores(self) -> int:
         """How many puts were written, by this process."""
-        return 0 if self._store is None else self._store.writer.stores
+        store = self._own_store
+        return 0 if store is None else store.writer.stores
 
     @property
     def queue_depth(self) -> int:
         """How many changes wait to be written."""
-        return 0 if self._store is None else len(self._store.writer.queue)
+        store = self._own_store
+        return 0 if store is None else len(store.writer.queue)
 
     # Inside
 
     def _open(self) -> Store | None:
         if self._directory is None or self._is_closed:
             return None
-        store = self._store
-        # A process that came by a fork must not use its parent's.
-        if store is None or store.pid != os.getpid():
-            loop = self._loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
+        store = self._own_store
+        if store is None:
             store = self._store = self._registry.acquire(self._directory, self._clock)
             store.subscribers.append(Subscriber(self, self._deliver, self._tell_trimmed, lambda: self._loop))
             store.faults.listen(self, lambda what, error: tell(self._loop or loop, self._tell_fault, (what, error)))
-        self._loop = asyncio.get_running_loop()
+            store.begin()
+        return store
+
+    @property
+    def _own_store(self) -> Store | None:
+        """The store in use. A process that came by a fork must not use its parent's, and begins with none."""
+        store = self._store
+        if store is not None and store.pid != os.getpid():
+            store = self._store = None
+            # Its timer is one of the parent's loop, and what it hands out is the parent's to remove.
+            self._touch_timer = None
+            self._secret = None
+            self._leases = Leases(self._clock)
+            self._held = HeldFiles(self._clock)
         return store
 
     def _leave(self, store: Store) -> None:
@@ -510,8 +529,9 @@ class DiskStorage:
 
     def _write_touches(self) -> None:
         self._touch_timer = None
-        if self._store is not None and not self._is_closed:
-            self._store.writer.wake()
+        store = self._own_store
+        if store is not None and not self._is_closed:
+            store.writer.wake()
 
     def _deliver(self, changes: list[Change]) -> None:
         for callback in tuple(self._callbacks):

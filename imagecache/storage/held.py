@@ -82,7 +82,7 @@ class HeldFiles:
         with self._lock:
             if self._elsewhere is None:
                 self._elsewhere = Path(tempfile.mkdtemp(prefix="imagecache-"))
-                self._remove_temporary = weakref.finalize(self, shutil.rmtree, self._elsewhere, ignore_errors=True)
+                self._remove_temporary = weakref.finalize(self, _remove_folder, self._elsewhere, os.getpid())
             return self._elsewhere
 
 
@@ -110,6 +110,12 @@ def _is_copy(path: Path, body: bytes) -> bool:
         # Nothing is renamed over a file there.
         _remove(path)
     return False
+
+
+def _remove_folder(folder: Path, pid: int) -> None:
+    # A process that came by a fork ends, too, and its parent's files are not its own.
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

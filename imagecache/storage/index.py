@@ -17,8 +17,9 @@ from .record import encode, seal
 from .rows import Row, number_of, rows_after, rows_of_key, totals_of
 from .schema import connect, create_or_check, recount
 
-INLINE_LIMIT = 32 * 1024
-"""Bodies up to this size lie in the index, in the transaction of their metadata; larger ones in files."""
+INLINE_LIMIT = 64 * 1024
+"""Bodies up to this size lie in the index, in the transaction of their metadata; larger ones in files, where
+they cost less (``benchmarks/inline_threshold.py``). 0 keeps all in files."""
 ROW_COST = 2 * 1024
 """What a row counts towards the limit beside its body: metadata, index entries, what pages leave unused."""
 INDEX_ALLOWANCE = 4 * 2**20

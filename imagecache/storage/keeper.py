@@ -52,8 +52,10 @@ def _primary_code(error: BaseException) -> int | None:
 class Keeper:
     """The index of a folder, as long as there is one that can be used."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, refusal: str | None = None) -> None:
         self.folder = folder
+        # Why the folder must not be used at all, if so.
+        self._refusal = refusal
         # The number of the opening and the file, published together when the index is ready to be read: a reader
         # whose connection is of an earlier opening connects anew.
         self.opened: tuple[int, Path] | None = None
@@ -118,6 +120,18 @@ class Keeper:
         if lock is not None:
             lock.release()
 
+    def prepare_for_fork(self) -> None:
+        """Let go of what must not be open in two processes; all who use the index connect anew."""
+        self.close_index()
+        if self.opened is not None:
+            number, path = self.opened
+            self.opened = (number + 1, path)
+
+    def forget_parent(self) -> None:
+        """In a child that came by a fork: the sign of life is the parent's, and must end with it."""
+        if self._lock is not None:
+            self._lock.forget()
+
     def living_writers(self) -> set[str]:
         """The ids of the other processes' (or other stores') writers on this folder."""
         return living_writers(self.folder.writers, self.writer_id)
@@ -128,6 +142,8 @@ class Keeper:
         return self._lock.id if self._lock is not None else ""
 
     def _open(self) -> None:
+        if self._refusal is not None:
+            raise FolderRefusedError(self._refusal)
         self.folder.prepare()
         first = self.folder.generation()
         for generation in range(first, first + MAX_GENERATIONS):

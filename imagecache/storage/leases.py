@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..clock import Clock
 from ..entry import RowKey
 from .index import Index
+from .keeper import is_busy
 from .store import Store
 from .writer import UNUSABLE
 
@@ -30,17 +31,28 @@ class Leases:
         holder, now = store.writer_id, self._clock.time()
 
         def ask(index: Index) -> bool:
-            with index.transaction():
-                return index.lease(row, holder, now, now + LEASE_SECONDS)
+            # Who waited behind another one that asked, or that found the index held, need not do so again.
+            if not self._is_shared(store) or store.writer.is_held_up:
+                return True
+            try:
+                with index.transaction():
+                    return index.lease(row, holder, now, now + LEASE_SECONDS)
+            except UNUSABLE as error:
+                # Here, so that who waits behind this one knows. Until something was written: what is to be leased is
+                # to be stored.
+                store.writer.is_held_up = is_busy(error)
+                raise
 
+        if store.writer.is_held_up or self._is_known_alone():
+            return True
         try:
-            return not await self._is_shared(store) or await store.writer.call(ask)
+            return await store.writer.call(ask)
         except UNUSABLE:
             return True
 
     def release(self, store: Store, row: RowKey) -> None:
         """Give a lease back, in the background."""
-        if not self._has_company:
+        if not self._has_company or store.writer.is_held_up:
             return
         holder = store.writer_id
 
@@ -50,9 +62,13 @@ class Leases:
 
         store.writer.start(give_back)
 
-    async def _is_shared(self, store: Store) -> bool:
+    def _is_known_alone(self) -> bool:
+        return not self._has_company and self._clock.monotonic() - self._seen < COMPANY_SECONDS
+
+    def _is_shared(self, store: Store) -> bool:
+        # In the writer's thread: of many that ask at once, the first one looks.
         now = self._clock.monotonic()
         if now - self._seen >= COMPANY_SECONDS:
+            self._has_company = store.has_company()
             self._seen = now
-            self._has_company = await store.writer.call(lambda _: store.has_company())
         return self._has_company

@@ -22,7 +22,8 @@ from .access import Access
 from .bodies import Bodies
 from .fault_log import FaultLog
 from .folder import Folder, identity
-from .keeper import INDEX_ERRORS, Keeper
+from .fork_gate import ForkGate
+from .keeper import INDEX_ERRORS, Keeper, is_busy
 from .record import DamagedError, verify_body
 from .rows import Row, read_again, rows_matching, rows_of_key
 from .schema import connect_to_read
@@ -85,6 +86,7 @@ class Readers:
         faults: FaultLog,
         did_find_damage: Callable[[str, tuple[Row, ...]], None],
         did_fail: Callable[[Exception, object], None],
+        gate: ForkGate,
     ) -> None:
         self.is_open = threading.Event()
         self._keeper = keeper
@@ -94,6 +96,7 @@ class Readers:
         self._faults = faults
         self._did_find_damage = did_find_damage
         self._did_fail = did_fail
+        self._gate = gate
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="imagecache-reader")
         self._mine = threading.local()
         self._connections: dict[sqlite3.Connection, None] = {}
@@ -119,6 +122,11 @@ class Readers:
     def close(self) -> None:
         """Wait for the reads under way, then close every connection. Blocking: the writer's thread does it."""
         self._executor.shutdown(wait=True)
+        with self._gate:
+            self.close_connections()
+
+    def close_connections(self) -> None:
+        """Close every connection; while nobody uses one."""
         for connection in list(self._connections):
             self._forget(connection)
 
@@ -126,11 +134,13 @@ class Readers:
 
     def _load(self, lookup: Lookup) -> Stored | None:
         stored, damaged = self._try_to_load(lookup)
-        if damaged:
+        while damaged:
             # It may have been replaced between its row and its file; what is damaged is so the second time, too.
+            before = damaged
             stored, damaged = self._try_to_load(lookup)
-        if damaged:
-            self._did_find_damage(lookup.key_hash, damaged)
+            if _are_same(before, damaged):
+                self._did_find_damage(lookup.key_hash, damaged)
+                break
         return stored
 
     def _try_to_load(self, lookup: Lookup) -> tuple[Stored | None, tuple[Row, ...]]:
@@ -204,6 +214,10 @@ class Readers:
 
     def _guarded(self, job: Callable[[sqlite3.Connection], T], default: T) -> T:
         self.is_open.wait()
+        with self._gate:
+            return self._guarded_in_gate(job, default)
+
+    def _guarded_in_gate(self, job: Callable[[sqlite3.Connection], T], default: T) -> T:
         opened = self._keeper.opened
         if opened is None:
             return default
@@ -215,6 +229,9 @@ class Readers:
         except INDEX_ERRORS as error:
             # The next read begins anew, whatever state this one left it in.
             self._close_mine()
+            if is_busy(error):
+                # Somebody who was alone is just folding its log, or mending one: that passes.
+                return default
             self._faults.report("read", error)
             self._did_fail(error, opened)
             return default
@@ -263,3 +280,9 @@ def _with_access(row: Row, accessed: Access | None) -> Row:
     entry = row.entry
     until = accessed.stored_until(entry.stored_until, entry.lifetime)
     return row if until == entry.stored_until else replace(row, entry=replace(entry, stored_until=until))
+
+
+def _are_same(before: tuple[Row, ...], now: tuple[Row, ...]) -> bool:
+    return [(row.row_id, row.file, row.entry.checksum) for row in before] == [
+        (row.row_id, row.file, row.entry.checksum) for row in now
+    ]

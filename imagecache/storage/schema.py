@@ -149,13 +149,14 @@ def create_or_check(connection: sqlite3.Connection, path: Path, secret: bytes) -
     ``secret`` is kept if the file is new. Raises ForeignIndexError for another program's or version's database,
     and sqlite3.Error where WAL cannot work.
     """
-    if _version(connection) == (APPLICATION_ID, SCHEMA_VERSION):
+    version, is_empty = _look(connection)
+    if version == (APPLICATION_ID, SCHEMA_VERSION):
         if _objects(connection) != _own_objects():
             raise ForeignIndexError(f"{path.name} has other tables, or triggers, than ours")
         _begin_logging(connection)
         _check_totals(connection, path, secret)
         return
-    if _version(connection) != (0, 0) or not _is_empty(connection):
+    if version != (0, 0) or not is_empty:
         raise ForeignIndexError(f"{path.name} is no index of this version")
     # SQLite makes files as the umask says, and gives the log and its index the rights of the database.
     path.chmod(0o600)
@@ -248,6 +249,16 @@ def _create(connection: sqlite3.Connection, secret: bytes) -> None:
     connection.execute("INSERT INTO totals VALUES (0, 0, '', ?)", (secret,))
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _look(connection: sqlite3.Connection) -> tuple[tuple[int, int], bool]:
+    # In one transaction: another process may be making the tables, and half of them would be a stranger's.
+    connection.execute("BEGIN")
+    try:
+        return _version(connection), _is_empty(connection)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _version(connection: sqlite3.Connection) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..clock import Clock
 from .fault_log import FaultLog
 from .folder import Folder
+from .fork_gate import ForkGate
 from .held import sweep_held
 from .index import Index
 from .keeper import Keeper
@@ -44,9 +45,9 @@ class Subscriber:
 
 
 class Store:
-    """Everything that is open for one folder in this process."""
+    """Everything that is open for one folder in this process. ``refusal`` says why it must not be used, if so."""
 
-    def __init__(self, directory: Path, clock: Clock) -> None:
+    def __init__(self, directory: Path, clock: Clock, refusal: str | None = None) -> None:
         self.directory = directory
         self.pid = os.getpid()
         self.users = 0
@@ -54,14 +55,21 @@ class Store:
         self.folder = Folder(directory)
         self.faults = FaultLog(self.folder.path)
         self.subscribers: list[Subscriber] = []
-        self._keeper = Keeper(self.folder)
-        self.writer = Writer(self._keeper, clock, self.faults, self._tell_changes, self._tell_trimmed)
+        self._keeper = Keeper(self.folder, refusal)
+        self._gate = ForkGate()
+        self.writer = Writer(self._keeper, clock, self.faults, self._tell_changes, self._tell_trimmed, self._gate)
         self.readers = Readers(
-            self._keeper, self.writer.queue, self.faults, self._drop_damaged, self.writer.did_fail_to_read
+            self._keeper, self.writer.queue, self.faults, self._drop_damaged, self.writer.did_fail_to_read, self._gate
         )
         # Who never closes still leaves nothing open when the interpreter ends, after the writer's last job.
         self._at_exit = weakref.finalize(self, _close_at_exit, self._keeper, self.readers, self.pid)
-        self.writer.open(self._did_open)
+        self._has_begun = False
+
+    def begin(self) -> None:
+        """Open the folder, in the background; after whoever wants to hear of it has subscribed. Once is enough."""
+        if not self._has_begun:
+            self._has_begun = True
+            self.writer.open(self._did_open)
 
     @property
     def writer_id(self) -> str:
@@ -112,6 +120,26 @@ class Store:
         """Write what is queued, and close everything."""
         await self.writer.close(self.readers.close)
         self._at_exit.detach()
+
+    # Forks
+
+    def prepare_for_fork(self, patience: float) -> bool:
+        """Stop, close every SQLite handle, and wait for `go_on`; False if something takes longer than ``patience``."""
+        if not self._gate.shut(patience):
+            return False
+        self.readers.close_connections()
+        self._keeper.prepare_for_fork()
+        return True
+
+    def go_on(self) -> None:
+        """In the parent, after the fork."""
+        self._gate.open()
+
+    def forget_parent(self) -> None:
+        """In the child, of what it must not use."""
+        self._keeper.forget_parent()
+
+    # Inside
 
     def _did_open(self) -> None:
         self.readers.is_open.set()

@@ -12,7 +12,6 @@ from pathlib import Path
 from .folder import is_folder, list_folder
 from .index import Index
 from .keeper import Keeper
-from .trimming import tidy
 from .writer_lock import living_writers
 
 
@@ -24,7 +23,7 @@ def sweep_later(keeper: Keeper, start: Callable[[Callable[[Index], object]], Non
     """
 
     def begin(index: Index) -> None:
-        tidy(index)
+        index.bodies.drop_left()
         if not keeper.living_writers():
             keeper.folder.drop_old_indexes(keeper.folder.generation())
         remove(index, [path for older in keeper.folder.older() for path in _parts_of_older(older)])

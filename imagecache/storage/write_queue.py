@@ -15,7 +15,7 @@ from typing import Any
 
 from ..entry import RowKey
 from .access import Access
-from .operations import Clear, Operation, Put
+from .operations import Clear, Discard, Operation, Put, Refresh
 
 MAX_ROWS = 8_192
 MAX_BYTES = 64 * 2**20
@@ -87,11 +87,16 @@ class WriteQueue:
         return len(self._queue) < MAX_ROWS and self._bytes + size <= MAX_BYTES
 
     def add(self, queued: Queued) -> bool:
-        """Append an operation; False if it is a put and the queue is full."""
+        """Append an operation; False if the queue is full and it is one that may be left out."""
         operation = queued.operation
         with self._lock:
-            if isinstance(operation, Put):
+            if isinstance(operation, Put | Refresh):
                 if not self.has_room(operation.size):
+                    return False
+            elif isinstance(operation, Discard):
+                # One comes with each put that is refused. What it would take out is an answer that still counts by
+                # its own metadata: better that than a queue without an end.
+                if len(self._queue) >= 2 * MAX_ROWS:
                     return False
             elif isinstance(operation, Clear):
                 self._by_key.clear()

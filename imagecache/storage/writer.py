@@ -22,6 +22,7 @@ from ..clock import Clock
 from ..entry import RowKey
 from .access import Access
 from .fault_log import FaultLog
+from .fork_gate import ForkGate
 from .index import Index
 from .keeper import INDEX_ERRORS, Keeper, is_busy, is_damage
 from .operations import Change, Clear, Discard, NoRoomError, Operation, Put
@@ -61,6 +62,7 @@ class Writer:
         faults: FaultLog,
         did_change: Callable[[list[Change], object], None],
         did_trim: Callable[[list[str]], None],
+        gate: ForkGate,
     ) -> None:
         self.queue = WriteQueue()
         self.is_usable = True
@@ -73,6 +75,7 @@ class Writer:
         self._faults = faults
         self._did_change = did_change
         self._did_trim = did_trim
+        self._gate = gate
         self._retry_at = 0.0
         self._batches = 0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="imagecache-writer")
@@ -132,9 +135,10 @@ class Writer:
         """The index is damaged, in a way that nobody who uses it has noticed: go on with a new one."""
 
         def run() -> None:
-            if not self._keeper.is_closed:
-                self._recover(error, is_damaged=True)
-                self._open()
+            with self._gate:
+                if not self._keeper.is_closed:
+                    self._recover(error, is_damaged=True)
+                    self._open()
 
         return asyncio.get_running_loop().run_in_executor(self._executor, run)
 
@@ -147,7 +151,8 @@ class Writer:
 
         def run() -> None:
             try:
-                self._open()
+                with self._gate:
+                    self._open()
             finally:
                 done()
 
@@ -157,15 +162,16 @@ class Writer:
         """A reader met this with that opening of the index: see to it in the writer's thread."""
 
         def run() -> None:
-            if self._keeper.opened != opened or self._keeper.is_closed:
-                return
-            if is_damage(error):
-                self._recover(error)
-                self._open()
-            elif self._keeper.is_obstructed():
-                # The writer's own handles may be as good as ever; nobody else can open what they hold.
-                self._recover(ForeignIndexError(str(error)))
-                self._open()
+            with self._gate:
+                if self._keeper.opened != opened or self._keeper.is_closed:
+                    return
+                if is_damage(error):
+                    self._recover(error)
+                    self._open()
+                elif self._keeper.is_obstructed():
+                    # The writer's own handles may be as good as ever; nobody else can open what they hold.
+                    self._recover(ForeignIndexError(str(error)))
+                    self._open()
 
         self._try_to_start(run)
 
@@ -182,7 +188,8 @@ class Writer:
         def finish() -> None:
             self._finish()
             last()
-            self._keeper.close()
+            with self._gate:
+                self._keeper.close()
 
         self._hurry.set()
         await asyncio.get_running_loop().run_in_executor(self._executor, finish)
@@ -192,6 +199,10 @@ class Writer:
     # In the writer's thread
 
     def _use(self, job: Callable[[Index], T]) -> T:
+        with self._gate:
+            return self._use_in_gate(job)
+
+    def _use_in_gate(self, job: Callable[[Index], T]) -> T:
         try:
             return job(self._keeper.current())
         except UNUSABLE as error:
@@ -201,8 +212,9 @@ class Writer:
 
     def _use_if_there(self, job: Callable[[Index], object]) -> None:
         try:
-            if self._keeper.current_if_there() is not None:
-                self._use(job)
+            with self._gate:
+                if self._keeper.current_if_there() is not None:
+                    self._use_in_gate(job)
         except UNUSABLE as error:
             logger.debug("background work on the image cache failed: %r", error)
 
@@ -252,6 +264,10 @@ class Writer:
 
     def _write(self) -> bool:
         """Take a batch and bring it to an end; False if another process holds the index and it stays queued."""
+        with self._gate:
+            return self._write_in_gate()
+
+    def _write_in_gate(self) -> bool:
         batch, touched = self.queue.take()
         try:
             return self._bring_to_an_end(batch, touched)

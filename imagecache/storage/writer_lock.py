@@ -64,6 +64,12 @@ class WriterLock:
         """Whether others can still see the sign: the folder may have been deleted."""
         return self._descriptor >= 0 and self._path.exists()
 
+    def forget(self) -> None:
+        """In a child that came by a fork: let the lock go with the parent, whose file stays where it is."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
     def release(self) -> None:
         """Give the id up; safe to call again."""
         descriptor, self._descriptor = self._descriptor, -1

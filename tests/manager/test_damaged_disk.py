@@ -15,7 +15,7 @@ from imagecache.storage.index import INLINE_LIMIT
 from imagecache.testing import ImageServer, picture
 
 # Without compression this one is large enough for a file; the other lies in the index.
-LARGE, SMALL = picture(160, 120, seed=1, format="BMP"), picture(16, 12, seed=2)
+LARGE, SMALL = picture(200, 150, seed=1, format="BMP"), picture(16, 12, seed=2)
 Harm = Callable[[Path], None]
 
 

@@ -205,9 +205,9 @@ async def test_a_slow_disk_makes_nobody_wait_who_does_not_ask_for_it(
 ) -> None:
     await disk.put(entry_for(clock, SMALL, "before"), SMALL)
     rules = [faulty.hold(operation) for operation in ("write", "sqlite.insert", "sqlite.begin")]
-    entries = [entry_for(clock, bytes([number]) * 50_000, str(number)) for number in range(20)]
-    futures = [disk.put(entry, bytes([number]) * 50_000) for number, entry in enumerate(entries)]
-    assert [await body_of(disk, entry) for entry in entries] == [bytes([n]) * 50_000 for n in range(20)]
+    entries = [entry_for(clock, bytes([number]) * 80_000, str(number)) for number in range(20)]
+    futures = [disk.put(entry, bytes([number]) * 80_000) for number, entry in enumerate(entries)]
+    assert [await body_of(disk, entry) for entry in entries] == [bytes([n]) * 80_000 for n in range(20)]
     assert not any(future.done() for future in futures)
     for rule in rules:
         rule.remove()

@@ -22,7 +22,7 @@ def test_it_is_the_sha_256_of_the_key(key: str) -> None:
 )
 async def test_stored_and_held_files_begin_with_it(tmp_path: Path, path: str, key: str | None) -> None:
     async with ImageServer() as server, ImageManager(directory=tmp_path) as images:
-        body = picture(900, 700, format="JPEG")
+        body = picture(900, 700, format="JPEG", quality=95)
         server.add("/a.jpg", body)
         url = f"{server.origin}{path}"
         held = await images.fetch_file(url, cache_key=key) if key else await images.fetch_file(url)

@@ -127,20 +127,20 @@ async def test_two_processes_exceed_it_by_no_more_than_an_entry_each(
 
 
 async def test_a_reader_of_an_entry_that_is_evicted_finishes(make_disk: MakeDisk, clock: FakeClock) -> None:
-    disk = make_disk(limit=6 * (50_000 + ROW_COST))
+    disk = make_disk(limit=6 * (80_000 + ROW_COST))
     entries = []
     for number in range(5):
-        body = bytes([number]) * 50_000
+        body = bytes([number]) * 80_000
         entries.append(entry_for(clock, body, str(number)))
         await disk.put(entries[-1], body)
         clock.advance(1)
     reads = [asyncio.ensure_future(body_of(disk, entry)) for entry in entries for _ in range(10)]
-    body = bytes(5 * 50_000)
+    body = bytes(5 * 80_000)
     stored = disk.put(entry_for(clock, body, "large"), body)
     found = await asyncio.gather(*reads)
     assert (await stored).status is StoreStatus.STORED
     # Whole or not any more, each of them; and what was asked for before the eviction is whole.
-    assert {None if body is None else body[:1] * 50_000 for body in found} >= set(found) - {None}
+    assert {None if body is None else body[:1] * 80_000 for body in found} >= set(found) - {None}
     assert disk.faults == 0
 
 

@@ -24,7 +24,7 @@ from imagecache.errors import NotInCacheError
 from imagecache.keys import hash_for_key
 from imagecache.storage.disk import DiskStorage
 from imagecache.storage.etags import ETagRegistry
-from imagecache.storage.index import ROW_COST
+from imagecache.storage.index import INLINE_LIMIT, ROW_COST
 from imagecache.storage.operations import original_of
 from imagecache.testing.clock import FakeClock
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 URLS = st.sampled_from(["a", "b"])
 SCOPES = st.sampled_from(["", "s" * 32])
-BODIES = st.sampled_from([b"one", b"two", b"L" * 40_000])
+BODIES = st.sampled_from([b"one", b"two", b"L" * (INLINE_LIMIT + 1)])
 PROCESSORS = st.sampled_from(["round(20)", "blur(3)"])
 
 
@@ -139,7 +139,7 @@ class DiskModel(RuleBasedStateMachine):
         # A variant goes with its original, pinned or not.
         self.drop(lambda row: row in gone or original_of(row) in gone)
 
-    @rule(limit=st.sampled_from([0, 2_100, 6_000, 50_000]))
+    @rule(limit=st.sampled_from([0, 2_100, 6_000, 100_000]))
     def trim(self, limit: int) -> None:
         self.run(self.disk.flush())
         self.run(self.lower_the_limit(limit))
@@ -260,7 +260,7 @@ class DiskModel(RuleBasedStateMachine):
         assert self.run(self.disk.count()) == len(self.model)
         assert self.run(self.disk.size()) == sum(len(body) for _, body in self.model.values())
         files = [path for path in (self.path / "imagecache-v1" / "bodies").rglob("*") if path.is_file()]
-        assert len(files) == sum(len(body) > 32 * 1024 for _, body in self.model.values())
+        assert len(files) == sum(len(body) > INLINE_LIMIT for _, body in self.model.values())
 
     async def all_entries(self) -> list[Entry]:
         return [entry async for entry in self.disk.entries()]
