@@ -5,6 +5,8 @@ A lease is a courtesy, not a lock: it ends by itself, and whoever cannot ask for
 
 from __future__ import annotations
 
+import sqlite3
+
 from ..clock import Clock
 from ..entry import RowKey
 from .index import Index
@@ -34,17 +36,19 @@ class Leases:
             # Who waited behind another one that asked, or that found the index held, need not do so again.
             if not self._is_shared(store) or store.writer.is_held_up:
                 return True
-            with index.transaction():
-                return index.lease(row, holder, now, now + LEASE_SECONDS)
+            try:
+                with index.transaction():
+                    return index.lease(row, holder, now, now + LEASE_SECONDS)
+            except sqlite3.Error as error:
+                # Until something was written: what is to be leased is to be stored.
+                store.writer.is_held_up = is_busy(error)
+                raise
 
         if store.writer.is_held_up or self._is_known_alone():
             return True
         try:
             return await store.writer.call(ask)
-        except UNUSABLE as error:
-            if is_busy(error):
-                # Until something was written: what is to be leased is to be stored.
-                store.writer.is_held_up = True
+        except UNUSABLE:
             return True
 
     def release(self, store: Store, row: RowKey) -> None:
