@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagecache import CacheType, ImageManager, ServedFrom
+from imagecache.entry import RowKey
 from imagecache.pipeline.load import LEASE_LOOKS, LEASE_PAUSE
 from imagecache.pipeline.others import POLL_INTERVAL
 from imagecache.storage.leases import LEASE_SECONDS
@@ -145,6 +146,25 @@ async def test_two_managers_on_one_folder_share_what_is_stored_and_follow_each_o
     second.clear_memory()
     assert (await second.fetch(url)).served_from is ServedFrom.DISK
     assert server.count() == 2
+
+
+async def test_what_came_between_a_look_and_the_lease_is_not_loaded_again(
+    server: ImageServer, images: ImageManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The other process had stored it and given its lease back, so that this one took the next, and loaded it, too.
+    url, lease = server.add("/a.png"), images.cache.disk.lease
+
+    async def late(row: RowKey) -> bool:
+        process.go_on()
+        assert await process.line() == "stored"
+        return await lease(row)
+
+    async with worker(OTHER, tmp_path / "cache", url) as process:
+        assert await process.line() == "open"
+        await images.cache.disk.count()
+        monkeypatch.setattr(images.cache.disk, "lease", late)
+        assert (await images.fetch(url)).served_from is ServedFrom.DISK
+    assert server.count() == 1
 
 
 # Forks
