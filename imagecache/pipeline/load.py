@@ -312,14 +312,21 @@ class Loader:
         deadline = clock.monotonic() + LEASE_PAUSE * LEASE_LOOKS
         for _ in range(LEASE_LOOKS):
             if await disk.lease(row):
-                return False
+                # Whoever had it before may have stored the image and given it back since we looked.
+                is_there = disk.has_company and await self._is_there(request, scope)
+                if is_there:
+                    disk.release(row)
+                return is_there
             if clock.monotonic() >= deadline:
                 # Looking took its time, too.
                 break
             await asyncio.sleep(LEASE_PAUSE)
-            if (await self._find(request, scope, wants_body=False)).entry is not None:
+            if await self._is_there(request, scope):
                 return True
         return False
+
+    async def _is_there(self, request: ImageRequest, scope: str) -> bool:
+        return (await self._find(request, scope, wants_body=False)).entry is not None
 
     async def _ask(
         self,

@@ -400,6 +400,11 @@ class DiskStorage:
         if store is not None:
             self._leases.release(store, row)
 
+    @property
+    def has_company(self) -> bool:
+        """Whether other processes shared the folder when a lease was last asked for."""
+        return self._leases.has_company
+
     # How it is
 
     @property

@@ -5,6 +5,8 @@ A lease is a courtesy, not a lock: it ends by itself, and whoever cannot ask for
 
 from __future__ import annotations
 
+import sqlite3
+
 from ..clock import Clock
 from ..entry import RowKey
 from .index import Index
@@ -23,12 +25,11 @@ class Leases:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._has_company = False
+        self.has_company = False
         self._seen = float("-inf")
 
     async def acquire(self, store: Store, row: RowKey) -> bool:
         """Whether this process is the one to load a row; True where nobody else could be, or nobody can be asked."""
-        holder, now = store.writer_id, self._clock.time()
 
         def ask(index: Index) -> bool:
             # Who waited behind another one that asked, or that found the index held, need not do so again.
@@ -36,10 +37,11 @@ class Leases:
                 return True
             try:
                 with index.transaction():
-                    return index.lease(row, holder, now, now + LEASE_SECONDS)
-            except UNUSABLE as error:
-                # Here, so that who waits behind this one knows. Until something was written: what is to be leased is
-                # to be stored.
+                    # Not before: a lease that somebody took since would be one from the future.
+                    now = self._clock.time()
+                    return index.lease(row, store.writer_id, now, now + LEASE_SECONDS)
+            except sqlite3.Error as error:
+                # Until something was written: what is to be leased is to be stored.
                 store.writer.is_held_up = is_busy(error)
                 raise
 
@@ -52,23 +54,22 @@ class Leases:
 
     def release(self, store: Store, row: RowKey) -> None:
         """Give a lease back, in the background."""
-        if not self._has_company or store.writer.is_held_up:
+        if not self.has_company or store.writer.is_held_up:
             return
-        holder = store.writer_id
 
         def give_back(index: Index) -> None:
             with index.transaction():
-                index.release(row, holder)
+                index.release(row, store.writer_id)
 
         store.writer.start(give_back)
 
     def _is_known_alone(self) -> bool:
-        return not self._has_company and self._clock.monotonic() - self._seen < COMPANY_SECONDS
+        return not self.has_company and self._clock.monotonic() - self._seen < COMPANY_SECONDS
 
     def _is_shared(self, store: Store) -> bool:
         # In the writer's thread: of many that ask at once, the first one looks.
         now = self._clock.monotonic()
         if now - self._seen >= COMPANY_SECONDS:
-            self._has_company = store.has_company()
+            self.has_company = store.has_company()
             self._seen = now
-        return self._has_company
+        return self.has_company

@@ -189,7 +189,7 @@ async def test_without_a_home_there_is_memory_only_and_one_warning(
 async def test_a_stored_image_that_no_longer_decodes_is_dropped_and_loaded_again(
     server: ImageServer, images: ImageManager
 ) -> None:
-    body = picture(900, 700, seed=5, format="JPEG", quality=95)
+    body = picture(900, 700, seed=5, format="JPEG", quality=80)
     url = server.add("/big.jpg", body)
     await images.fetch_image(url)
     await images.cache.disk.flush()

@@ -375,6 +375,23 @@ async def test_who_dies_with_a_lease_delays_nobody_longer_than_it_runs(
     assert await disk.lease(rows[1])
 
 
+async def test_a_lease_that_was_taken_while_one_waited_to_ask_is_not_from_the_future(
+    make_disk: MakeDisk, make_other: MakeDisk, clock: FakeClock
+) -> None:
+    # Who asked had read the clock before its turn came, and took every later lease for a clock gone wrong.
+    here, there, row, go_on = make_disk(), make_other(), RowKey("0" * 64), threading.Event()
+    await here.count()
+    await there.count()
+    assert here._store is not None
+    here._store.writer.start(lambda _: go_on.wait())
+    asked = asyncio.create_task(here.lease(row))
+    await asyncio.sleep(0)
+    clock.advance(0.1)
+    assert await there.lease(row)
+    go_on.set()
+    assert not await asked
+
+
 # Forks
 
 

@@ -84,7 +84,10 @@ async def worker(script: str, *arguments: object) -> AsyncIterator[Worker]:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.communicate()
+        # What it forked, if anything, waits for a line, and has the other end of its pipes open.
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.communicate()
 
 
 async def run(script: str, *arguments: object) -> str:
