@@ -76,7 +76,7 @@ class ImageCache(Generic[V]):
 
     def __init__(
         self,
-        directory: Path | None,
+        directory: str | os.PathLike[str] | None,
         *,
         clock: Clock | None = None,
         memory_limit: int = DEFAULT_MEMORY_LIMIT,

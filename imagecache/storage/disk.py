@@ -81,7 +81,7 @@ class DiskStorage:
 
     def __init__(
         self,
-        directory: Path | None,
+        directory: str | os.PathLike[str] | None,
         *,
         clock: Clock | None = None,
         limit: int = DEFAULT_LIMIT,
@@ -90,7 +90,7 @@ class DiskStorage:
     ) -> None:
         self._limit = limit
         # Some look-ups on the loop, once: what is put before the folder is open must find whom it shares it with.
-        self._directory = None if directory is None else directory.resolve()
+        self._directory = None if directory is None else Path(directory).resolve()
         self._clock = clock = clock or SystemClock()
         self._on_fault = on_fault
         self._on_trim = on_trim

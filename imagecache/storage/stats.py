@@ -38,7 +38,7 @@ class TierStats:
 
     def __str__(self) -> str:
         rate = "" if self.hit_rate is None else f", {self.hit_rate:.0%} hits"
-        return f"{self.count:,} of {format_size(self.bytes)} ({format_size(self.limit)} at most){rate}"
+        return f"{self.count:,} entries, {format_size(self.bytes)} of {format_size(self.limit)}{rate}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,7 +335,7 @@ class TestHealth:
         assert (health.disk_hit_rate, health.memory_hit_rate, health.too_large) == (0.5, 0.5, 1)
         assert (health.disk_state, health.faults, health.last_fault) == (DiskState.READY, 0, None)
         assert health.is_healthy
-        assert str(stats).splitlines()[1] == "disk    1 of 5 B (2.1 KiB at most), 50% hits"
+        assert str(stats).splitlines()[1] == "disk    1 entries, 5 B of 2.1 KiB, 50% hits"
         assert str(health) == "disk ready, 0 to be written, 0 to be decoded, 0 faults"
 
     async def test_a_fall_to_memory_only_is_told_once_in_the_log_and_to_delegates(
