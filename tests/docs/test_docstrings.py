@@ -1,4 +1,4 @@
-"""The samples in the library's docstrings run, and print what they say."""
+"""The samples in docstrings run, and print what they say."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import inspect
 import io
 import pkgutil
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aioresponses import aioresponses
 
 import imagecache
+from imagecache import testing
 from imagecache.testing import ImageServer, picture
 
-LEFT_OUT = ("imagecache.testing", "imagecache.cli.__main__", "imagecache.__main__")
+LEFT_OUT = ("imagecache.cli.__main__", "imagecache.__main__")
 
 
 def samples() -> Iterator[doctest.DocTest]:
@@ -41,19 +44,23 @@ async def output_of(source: str, namespace: dict[str, object]) -> str:
 
 @pytest.mark.parametrize("sample", [pytest.param(sample, id=sample.name) for sample in samples()])
 async def test_a_sample_does_what_it_says(
-    sample: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sample: doctest.DocTest, image_cache: imagecache.ImageManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGECACHE_DIR", str(tmp_path / "caches"))
     async with ImageServer() as server:
         namespace: dict[str, object] = {
             **{name: getattr(imagecache, name) for name in imagecache.__all__},
+            **{name: getattr(testing, name) for name in testing.__all__},
             **sample.globs,
+            "aioresponses": aioresponses,
             "asyncio": asyncio,
             "data": picture(),
             "folder": tmp_path,
             "imagecache": imagecache,
+            "images": image_cache,
             "time": time,
             "url": server.add("/sample.png"),
+            "urllib": urllib,
         }
         for example in sample.examples:
             assert await output_of(example.source, namespace) == example.want
