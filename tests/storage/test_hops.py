@@ -1,0 +1,59 @@
+"""A read from the disk costs one hop to a thread and back, whatever it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagecache import ImageManager
+from imagecache.storage.disk import DiskStorage
+from imagecache.storage.index import INLINE_LIMIT
+from imagecache.testing import FakeClock, ImageServer, picture
+
+from .entries import entry_for
+from .test_disk import body_of
+
+
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What is passed to threads, by anybody."""
+    passed: list[object] = []
+    submit = ThreadPoolExecutor.submit
+
+    def counted(self: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        passed.append(function)
+        return submit(self, function, *args, **kwargs)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", counted)
+    return passed
+
+
+@pytest.mark.parametrize("size", [100, INLINE_LIMIT, INLINE_LIMIT + 1])
+async def test_a_load_is_one_hop(disk: DiskStorage, clock: FakeClock, hops: list[object], size: int) -> None:
+    entry = entry_for(clock, bytes(size))
+    await disk.put(entry, bytes(size))
+    await disk.flush()
+    assert await body_of(disk, entry) == bytes(size)
+    # The sweep that follows an opening is a chain of jobs of its own.
+    for _ in range(10):
+        await disk.poll()
+    hops.clear()
+    assert await body_of(disk, entry) == bytes(size)
+    assert len(hops) == 1
+
+
+@pytest.mark.parametrize("size", [16, 400])
+async def test_so_are_the_bytes_of_a_stored_image(tmp_path: Path, hops: list[object], size: int) -> None:
+    async with ImageServer() as server, ImageManager(directory=tmp_path, clock=FakeClock()) as images:
+        url = server.add("/a.bmp", picture(size, size, format="BMP"))
+        await images.fetch_data(url)
+        await images.cache.flush()
+        for _ in range(10):
+            await images.cache.disk.poll()
+        hops.clear()
+        assert await images.fetch_data(url) == picture(size, size, format="BMP")
+        assert len(hops) == 1
