@@ -86,6 +86,11 @@ class Put:
     def size(self) -> int:
         return len(self.body)
 
+    @property
+    def has_file(self) -> bool:
+        """Whether its body was written to a file, and is used."""
+        return self._file is not None and self._is_used
+
     def prepare(self, index: Index) -> None:
         if self._file is not None and not index.bodies.is_own(self._file):
             # Written for an index that was abandoned since: whoever sweeps may take it away.

@@ -331,8 +331,8 @@ class Writer:
                 self._fail([queued], own)
         return True
 
-    def _fail(self, batch: list[Queued], error: Exception) -> None:
-        self._faults.report("write", error)
+    def _fail(self, batch: list[Queued], error: Exception, what: str = "write") -> None:
+        self._faults.report(what, error)
         self._end_all([queued for queued in batch if not queued.is_ended], StoreStatus.FAILED, error)
 
     def _commit(self, index: Index, batch: list[Queued], touched: Accesses) -> None:
@@ -341,8 +341,11 @@ class Writer:
         has_trimmed_for: Queued | None = None
         while True:
             done, short = self._transact(index, waiting, touched)
-            if any(isinstance(queued.operation, Put) for queued in waiting[: len(done)]):
+            puts = [queued.operation for queued in waiting[: len(done)] if isinstance(queued.operation, Put)]
+            if puts:
                 self._faults.works("write")
+            if any(put.has_file for put in puts):
+                self._faults.works("write a file")
             self._end(waiting[: len(done)], done)
             waiting = waiting[len(done) :]
             if short is None:
@@ -368,7 +371,9 @@ class Writer:
             try:
                 queued.operation.prepare(index)
             except (OSError, ValueError) as error:
-                self._fail([queued], error)
+                # Told apart: while files cannot be written the index may well be, and every small image would make
+                # the next large one news.
+                self._fail([queued], error, "write a file")
             else:
                 ready.append(queued)
         return ready
