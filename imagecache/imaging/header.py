@@ -25,10 +25,13 @@ from PIL import (  # isort: skip
 from ..errors import DecodeError, ImageTooLargeError, NotAnImageError
 from ..units import format_size
 from .foreign import decoding
-from .limits import ImageLimits
+from .limits import DEFAULT_FORMATS, ImageLimits
 from .modes import bytes_per_pixel, simple_mode
+from .quiet import hear_pillow
 from .sniff import SNIFFED_FORMATS, sniff
 from .structure import Structure, structure_of
+
+hear_pillow()
 
 _EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _TURNED_BY_90_DEGREES = 5
@@ -76,6 +79,9 @@ def open_image(data: bytes, *, limits: ImageLimits, url: str = "") -> tuple[Imag
         check_frames(structure.frame_count, limits, url)
         if not structure.is_complete:
             raise DecodeError(f"the {sniffed} data is cut short: its end is missing", url=url)
+        if sniffed not in DEFAULT_FORMATS:
+            # Allowed by name: its plugin may have been loaded since.
+            hear_pillow()
         image = Image.open(BytesIO(data), formats=formats)
         header = _header(image, structure, len(data))
     check_size(header.width, header.height, limits, url, decoded_bytes=header.decoded_bytes)
