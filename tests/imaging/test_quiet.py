@@ -75,7 +75,7 @@ def test_what_pillow_warns_of_is_an_image_whatever_the_filters_say(name: str) ->
     assert warns(data), "the sample is of no use: Pillow says nothing of it"
     for action in ("error", "always"):
         with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter(action)  # type: ignore[arg-type]
+            warnings.simplefilter(action)
             assert sorted(decoded(data).size) in ([48, 64], [24, 32])
             with open_animation(data, LIMITS, URL) as animation:
                 animation.frame(0)

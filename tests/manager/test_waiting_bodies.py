@@ -99,3 +99,13 @@ async def test_one_whose_stored_bytes_go_while_it_waits_is_loaded_again(
         result = await call
         assert result.image.size == (800, 600)
     assert server.count() == 2
+
+
+async def test_an_animation_is_opened_within_the_budget(server: ImageServer, tmp_path: Path) -> None:
+    # Opening decodes an icon, and makes the canvases of a WebP.
+    async with ImageManager(directory=tmp_path, decode_budget=1) as images:
+        result = await images.fetch(server.add("/a.ico", picture(64, 64, format="ICO")))
+        async with asyncio.timeout(60), nothing_left_of_the_budget(images):
+            opening = asyncio.create_task(result.animation())
+            await until_waiting(images, 1)
+        (await opening).close()
