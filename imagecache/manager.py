@@ -259,7 +259,8 @@ class ImageManager:
             total=self.clock.monotonic() - started,
             shared=caller.has_joined_others,
         )
-        source = ServedFrom.MEMORY if made.is_reused and loaded.body is None else loaded.served_from
+        is_kept = made.is_reused and loaded.served_from is not ServedFrom.NETWORK
+        source = ServedFrom.MEMORY if is_kept else loaded.served_from
         return self._results.of(request.url, made.cached, loaded, source, metrics)
 
     async def fetch_data(

@@ -70,6 +70,15 @@ GUARD = LoopGuard()
 sys.addaudithook(GUARD)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pillow-images",
+        metavar="DIR",
+        default=os.environ.get("IMAGECACHE_PILLOW_IMAGES"),
+        help="the folder Tests/images of Pillow's source distribution (default: IMAGECACHE_PILLOW_IMAGES)",
+    )
+
+
 @pytest.fixture(autouse=True)
 def loop_is_never_blocked(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test in which the library opened a file, a database or a name on the event loop's thread."""

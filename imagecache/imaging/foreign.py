@@ -1,8 +1,8 @@
 """The one border where Pillow's exceptions become ours. No decision about images is made here.
 
 On damaged bytes Pillow and its codecs raise what they like: OSError, ValueError, SyntaxError, struct.error,
-zlib.error, OverflowError, AssertionError, MemoryError, and warnings where the process turned these into
-errors. So this catches Exception, which is right nowhere else.
+zlib.error, OverflowError, AssertionError, MemoryError. So this catches Exception, which is right nowhere else.
+What Pillow only warns of is no error: quiet.py keeps it to itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DecodeError, EncodeError, ImageCacheError, ImageTooLargeError, NotAnImageError
+from .quiet import quiet
 
 _TOLD_AT_MOST = 200
 
@@ -21,7 +22,8 @@ _TOLD_AT_MOST = 200
 def decoding(url: str, name: str | None = None) -> Iterator[None]:
     """Turn what a decoder raises into NotAnImageError, ImageTooLargeError or DecodeError, its cause kept."""
     try:
-        yield
+        with quiet():
+            yield
     except ImageCacheError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -42,7 +44,8 @@ def decoding(url: str, name: str | None = None) -> Iterator[None]:
 def encoding(url: str, name: str) -> Iterator[None]:
     """Turn what an encoder raises into EncodeError, its cause kept."""
     try:
-        yield
+        with quiet():
+            yield
     except ImageCacheError:
         raise
     except Exception as error:

@@ -25,10 +25,13 @@ from PIL import (  # isort: skip
 from ..errors import DecodeError, ImageTooLargeError, NotAnImageError
 from ..units import format_size
 from .foreign import decoding
-from .limits import ImageLimits
+from .limits import DEFAULT_FORMATS, ImageLimits
 from .modes import bytes_per_pixel, simple_mode
+from .quiet import hear_pillow
 from .sniff import SNIFFED_FORMATS, sniff
 from .structure import Structure, structure_of
+
+hear_pillow()
 
 _EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _TURNED_BY_90_DEGREES = 5
@@ -61,21 +64,44 @@ def read_header(data: bytes, *, limits: ImageLimits, url: str = "") -> ImageHead
     Raises NotAnImageError for what is empty, no image, or of a format that ``limits.formats`` leaves out;
     ImageTooLargeError; DecodeError for what is damaged or cut as far as that shows without decoding.
     """
-    image, header = open_image(data, limits=limits, url=url)
+    formats, structure = _checked(data, limits, url)
+    if formats == ("ICO",):
+        # Pillow decodes an icon as it opens it, and that is for those who have a share of the decode budget.
+        return _icon_header(structure, url)
+    image, header = _opened(data, formats, structure, limits, url)
     image.close()
     return header
 
 
 def open_image(data: bytes, *, limits: ImageLimits, url: str = "") -> tuple[ImageFile.ImageFile, ImageHeader]:
     """The opened image, not decoded yet, and its header. Raises as :func:`read_header` does."""
+    formats, structure = _checked(data, limits, url)
+    return _opened(data, formats, structure, limits, url)
+
+
+def _checked(data: bytes, limits: ImageLimits, url: str) -> tuple[tuple[str, ...], Structure]:
+    """The formats that Pillow may try, and what the container says of itself, which is within the limits."""
     formats = _formats_for(data, limits, url)
-    sniffed = formats[0] if len(formats) == 1 else None
+    sniffed = _only(formats)
     with decoding(url, sniffed):
         structure = structure_of(data, sniffed)
-        check_size(structure.width, structure.height, limits, url)
+        # An icon is decoded as it is opened: there, the mode will not be known in time.
+        decoded_bytes = structure.width * structure.height * bytes_per_pixel("RGBA") if sniffed == "ICO" else 0
+        check_size(structure.width, structure.height, limits, url, decoded_bytes=decoded_bytes)
         check_frames(structure.frame_count, limits, url)
         if not structure.is_complete:
             raise DecodeError(f"the {sniffed} data is cut short: its end is missing", url=url)
+    return formats, structure
+
+
+def _opened(
+    data: bytes, formats: tuple[str, ...], structure: Structure, limits: ImageLimits, url: str
+) -> tuple[ImageFile.ImageFile, ImageHeader]:
+    sniffed = _only(formats)
+    with decoding(url, sniffed):
+        if sniffed not in DEFAULT_FORMATS:
+            # Allowed by name: its plugin may have been loaded since.
+            hear_pillow()
         image = Image.open(BytesIO(data), formats=formats)
         header = _header(image, structure, len(data))
     check_size(header.width, header.height, limits, url, decoded_bytes=header.decoded_bytes)
@@ -119,6 +145,10 @@ def _formats_for(data: bytes, limits: ImageLimits, url: str) -> tuple[str, ...]:
     return others
 
 
+def _only(formats: tuple[str, ...]) -> str | None:
+    return formats[0] if len(formats) == 1 else None
+
+
 def _refused(name: str, limits: ImageLimits, url: str) -> NotAnImageError:
     allowed = ", ".join(limits.formats)
     if name in SNIFFED_FORMATS:
@@ -145,6 +175,16 @@ def _header(image: ImageFile.ImageFile, structure: Structure, byte_count: int) -
         orientation=orientation,
         working_bytes=_working_bytes(image, pixels, byte_count),
     )
+
+
+def _icon_header(structure: Structure, url: str) -> ImageHeader:
+    """An icon's header by its container alone: that of the largest picture inside, in the richest mode it may have."""
+    pixels = structure.width * structure.height
+    if not pixels:
+        raise DecodeError("the ICO data is damaged: there is no picture inside", url=url)
+    decoded_bytes = pixels * bytes_per_pixel("RGBA")
+    # Its colours are put together with its mask, in a second picture.
+    return ImageHeader("ICO", structure.width, structure.height, "RGBA", 1, decoded_bytes, working_bytes=decoded_bytes)
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -46,7 +46,7 @@ def structure_of(data: bytes, name: str | None) -> Structure:
 
 def _png(data: bytes) -> Structure:
     """PNG third edition, 5 (chunks) and 11.3.5 (APNG)."""
-    width, height = struct.unpack_from(">II", data, 16)
+    width, height = _png_size(data, 0)
     plays, durations, is_complete, is_animated = 1, [], False, False
     for kind, start, length in _chunks(data, 8, ">I4s", checksum=4):
         if kind == b"IEND":
@@ -60,6 +60,22 @@ def _png(data: bytes) -> Structure:
     if len(durations) < 2:
         return Structure(width, height, is_complete=is_complete)
     return Structure(width, height, len(durations), tuple(durations), plays, is_complete)
+
+
+def _png_size(data: bytes, at: int) -> tuple[int, int]:
+    """The size in the header of a PNG that begins there; of several headers, which no PNG may have, the largest.
+
+    Raises ValueError where it does not begin with one: a decoder might take another for it.
+    """
+    if data[at + 12 : at + 16] != b"IHDR":
+        raise ValueError("a PNG that does not begin with its header")
+    largest = (0, 0)
+    for kind, start, _ in _chunks(data, at + 8, ">I4s", checksum=4):
+        if kind == b"IDAT":
+            break
+        if kind == b"IHDR":
+            largest = max(largest, struct.unpack_from(">II", data, start), key=lambda size: size[0] * size[1])
+    return largest
 
 
 def _webp(data: bytes) -> Structure:
@@ -177,7 +193,7 @@ def _ico(data: bytes) -> Structure:
         entry_width, entry_height, size, start = struct.unpack_from("<BB6xII", data, 6 + 16 * index)
         inner = (entry_width or 256, entry_height or 256)
         if data[start : start + 8] == b"\x89PNG\r\n\x1a\n":
-            inner = struct.unpack_from(">II", data, start + 16)
+            inner = _png_size(data, start)
         elif start + 16 <= len(data):
             # A bitmap's height counts the picture and its mask (BITMAPINFOHEADER.biHeight).
             columns, rows = struct.unpack_from("<ii", data, start + 4)

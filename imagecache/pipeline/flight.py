@@ -116,6 +116,10 @@ class Flight(Generic[T]):
         self._follower = follower
         follower(self._priority)
 
+    def lead_nobody(self) -> None:
+        """Whoever followed is done; to remember it would keep what it made, the bytes of an image say, in memory."""
+        self._follower = None
+
     def weigh(self) -> None:
         """Look again at who waits, and pass on what that changes."""
         priority = max((listener.priority for listener in self._waiters.values()), default=Priority.LOW)
@@ -217,6 +221,8 @@ class FlightTable:
             flight.leave(waiter)
             if isinstance(listener, Caller):
                 listener.waits_no_more()
+            elif isinstance(listener, Flight):
+                listener.lead_nobody()
             if waiter.done() and not waiter.cancelled():
                 # A caller cancelled in the very turn that brought an error never reads it.
                 waiter.exception()

@@ -33,6 +33,7 @@ from ..metrics import Metrics
 from ..network.priority import PriorityTicket
 from ..request import CachePolicy, DownloadRequest, ImageRequest
 from ..result import ServedFrom
+from ..storage.stored import StoreStatus
 from .answers import Answers
 from .cached import Stamp
 from .flight import Caller, Flight, Listener
@@ -51,6 +52,9 @@ LEASE_PAUSE = 0.05
 """Seconds between two looks whether another process has stored what it loads …"""
 LEASE_LOOKS = 40
 """… and how many there are: in two seconds, a lease has ended, whoever holds it."""
+
+CARRIED = 2**20
+"""A longer body than this does not wait in memory for its turn to be decoded, if it can be read from the disk then."""
 
 _MAY_WAIT = (CachePolicy.CACHE_ELSE_LOAD, CachePolicy.PROTOCOL, CachePolicy.STALE_WHILE_REVALIDATE)
 _NEVER_STORED = (CachePolicy.RELOAD, CachePolicy.RELOAD_END_TO_END)
@@ -227,7 +231,7 @@ class Loader:
         now = parts.clock.time()
 
         def needs_body(entry: Entry) -> bool:
-            if not wants_body or (held is not None and held.checksum == entry.checksum):
+            if not wants_body or entry.byte_count > CARRIED or (held is not None and held.checksum == entry.checksum):
                 return False
             return isinstance(self.decide(request, entry, now, since=since), Serve)
 
@@ -371,7 +375,19 @@ class Loader:
             _inspect, download.body, parts.rules.limits, display_url(request.url)
         )
         secret = await parts.cache.disk.secret()
-        return self._answers.received(request, scope, entry, download, checksum, header, secret=secret)
+        loaded = self._answers.received(request, scope, entry, download, checksum, header, secret=secret)
+        # What replaces stored bytes that were of no use is not to be read from there again.
+        return loaded if is_plain else await self._put_down(loaded)
+
+    async def _put_down(self, loaded: Loaded) -> Loaded:
+        """The same answer without its bytes, if they are long, would have to wait, and are stored by now."""
+        if loaded.stored is None or loaded.entry.byte_count <= CARRIED or not self._parts.workers.is_busy:
+            return loaded
+        # Not awaited itself: whoever leaves meanwhile must not cancel it for others.
+        await asyncio.wait([loaded.stored])
+        if loaded.stored.cancelled() or loaded.stored.result().status is not StoreStatus.STORED:
+            return loaded
+        return replace(loaded, body=None)
 
     async def _download(
         self,

@@ -7,6 +7,7 @@ that body, however they came by it.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from ..request import ImageRequest
 from ..result import ServedFrom
 from .cached import CachedImage
 from .flight import Flight, Listener
-from .load import Loader
+from .load import CARRIED, Loader
 from .loaded import Loaded, UnusableError
 from .parts import Parts, memory_key
 from .variants import keep_variant, read_variant, serialize, variant_of
@@ -71,6 +72,7 @@ class PixelStage:
     def __init__(self, parts: Parts, loader: Loader) -> None:
         self._parts = parts
         self._loader = loader
+        self._one_look = asyncio.Semaphore(1)
 
     async def make(self, loaded: Loaded, request: ImageRequest, listener: Listener) -> Made:
         """The image of a request, with all its processors applied; loaded again if its bytes prove to be of no use."""
@@ -134,15 +136,13 @@ class PixelStage:
 
     async def _decode(self, loaded: Loaded, request: ImageRequest, _: int, flight: Flight[Pixels]) -> Pixels:
         parts = self._parts
-        body = loaded.body if loaded.body is not None else await self._loader.stored_body(loaded, flight)
-        if body is None:
-            raise UnusableError("the stored bytes have gone")
         options = options_for(request.processors, request.mode)
         limits, url = parts.rules.limits, display_url(request.url)
         started = time.perf_counter()
         try:
-            cost = await self._cost(loaded.entry, body, options)
-            shared = await parts.workers.run(_decode, body, options, limits, url, cost=cost)
+            cost, held = await self._prepared(loaded, options, flight)
+            bring = partial(self._body, loaded, held, flight)
+            shared = await parts.workers.run(_decode, options, limits, url, cost=cost, bring=bring)
         except ImageError as error:
             parts.currency.supersede(loaded.entry.row, None)
             parts.cache.disk.discard(loaded.entry)
@@ -151,6 +151,27 @@ class PixelStage:
             raise UnusableError(f"what is stored cannot be decoded: {error.message}") from error
         parts.counters.decodes += 1
         return Pixels(shared, decode_time=time.perf_counter() - started)
+
+    async def _prepared(
+        self, loaded: Loaded, options: DecodeOptions, flight: Flight[Pixels]
+    ) -> tuple[int, bytes | None]:
+        """What decoding will cost, and the bytes, unless they are long, have to wait, and can be read again."""
+        if loaded.body is not None or loaded.entry.byte_count <= CARRIED:
+            body = await self._body(loaded, None, flight)
+            return await self._cost(loaded.entry, body, options), body
+        # One at a time: those who wait for the budget hold no more than one body between them.
+        async with self._one_look:
+            body = await self._body(loaded, None, flight)
+            cost = await self._cost(loaded.entry, body, options)
+            return cost, body if self._parts.workers.has_room(cost) else None
+
+    async def _body(self, loaded: Loaded, held: bytes | None, flight: Flight[Pixels]) -> bytes:
+        body = held if held is not None else loaded.body
+        if body is None:
+            body = await self._loader.stored_body(loaded, flight)
+        if body is None:
+            raise UnusableError("the stored bytes have gone")
+        return body
 
     async def problem_with(self, entry: Entry, body: bytes) -> str | None:
         """Why stored bytes do not decode, or None if they do."""

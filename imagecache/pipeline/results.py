@@ -6,6 +6,7 @@ import math
 from functools import partial
 
 from ..cache_status import CacheStatus
+from ..entry import Entry
 from ..errors import NotInCacheError
 from ..imaging.animation import open_animation
 from ..keys import display_url
@@ -16,6 +17,9 @@ from .cached import CachedImage
 from .load import Loader
 from .loaded import Loaded
 from .parts import Parts
+
+OPENED_BYTES_PER_PIXEL = 8
+"""What opening takes at most, of the formats allowed by default."""
 
 
 class Results:
@@ -56,7 +60,7 @@ class Results:
             metrics=metrics,
             cache_status=_status_of(loaded, source, ttl=cached.ttl(now), collapsed=metrics.shared),
             read_data=partial(self._read_data, loaded),
-            open_animation=partial(self._open_animation, url=entry.url),
+            open_animation=partial(self._open_animation, entry=entry),
         )
 
     async def _read_data(self, loaded: Loaded) -> bytes:
@@ -65,8 +69,10 @@ class Results:
             raise NotInCacheError("the bytes of this image are no longer stored", url=loaded.entry.url)
         return body
 
-    async def _open_animation(self, body: bytes, *, url: str) -> Animation:
-        return await self._parts.workers.run(open_animation, body, self._parts.rules.limits, url)
+    async def _open_animation(self, body: bytes, *, entry: Entry) -> Animation:
+        # An icon is decoded, and a WebP gets its canvases, as it is opened.
+        cost = (entry.width or 0) * (entry.height or 0) * OPENED_BYTES_PER_PIXEL
+        return await self._parts.workers.run(open_animation, body, self._parts.rules.limits, entry.url, cost=cost)
 
 
 def whole_seconds(seconds: float) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -36,19 +36,32 @@ class Workers:
         """Pieces of work that wait for a share of the budget."""
         return len(self._queue)
 
-    async def run(self, function: Callable[..., T], *args: object, cost: int = 0) -> T:
+    @property
+    def is_busy(self) -> bool:
+        """Whether pixels are being made, so that more of them may have to wait."""
+        return self._in_use > 0
+
+    def has_room(self, cost: int) -> bool:
+        """Whether work of this cost would begin at once."""
+        return not self._queue and self._fits(cost)
+
+    async def run(
+        self,
+        function: Callable[..., T],
+        *args: object,
+        cost: int = 0,
+        bring: Callable[[], Awaitable[object]] | None = None,
+    ) -> T:
         """Run a blocking function in a thread; ``cost`` bytes of pixels are made while it runs.
 
-        An image over the whole budget is let through alone: limits of its own have let it come this far.
+        An image over the whole budget is let through alone: limits of its own have let it come this far. What
+        ``bring`` brings, once the share of the budget is there, is the function's first argument.
         """
         await self._acquire(cost)
-        if self._is_shut_down:
-            self._release(cost)
-            raise ManagerClosedError("the manager was closed")
         try:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="imagecache-worker")
-            future = self._executor.submit(function, *args)
+            if bring is not None:
+                args = (await bring(), *args)
+            future = self._pool().submit(function, *args)
         except BaseException:
             self._release(cost)
             raise
@@ -56,6 +69,13 @@ class Workers:
             loop = asyncio.get_running_loop()
             future.add_done_callback(lambda done: self._release_from_thread(loop, cost, done))
         return await asyncio.wrap_future(future)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        if self._is_shut_down:
+            raise ManagerClosedError("the manager was closed")
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="imagecache-worker")
+        return self._executor
 
     def shutdown(self) -> None:
         """Let the threads end. What has not started is dropped, and nothing starts any more."""
@@ -67,7 +87,7 @@ class Workers:
     async def _acquire(self, cost: int) -> None:
         if not cost:
             return
-        if not self._queue and self._fits(cost):
+        if self.has_room(cost):
             self._in_use += cost
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

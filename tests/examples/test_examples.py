@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 from examples import batch_prefetch, delegates_and_progress, etag_by_hand, quick_start, web_handler
 from imagecache import ImageManager, PrefetchStatus, ServedFrom, hash_for_key
 from imagecache.testing import Answer, FakeClock, ImageServer, picture
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 async def test_quick_start(image_server: ImageServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,3 +126,18 @@ class TestWebHandler:
             answer = await client.get("/thumbnail", params={"url": image_server.add("/a.png")})
             assert (answer.status, image_server.count()) == (403, 0)
             assert "127.0.0.1" not in await answer.text()
+
+    async def test_the_service_itself_is_for_strangers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("IMAGECACHE_DIR", str(tmp_path))
+        async with web_handler.untrusted_manager() as images:
+            options = images.downloader.options
+            assert (options.block_private, options.max_body, options.max_redirects) == (True, 10 * 2**20, 3)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_that_serves_strangers_uses_the_manager_for_them(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    serves = re.search(
+        r"^(?:from|import) (?:aiohttp|fastapi|starlette|flask|django|discord|telegram)\b", text, re.MULTILINE
+    )
+    assert not serves or ("ImageManager.untrusted(" in text and not re.search(r"[ (]ImageManager\(", text))

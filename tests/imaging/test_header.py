@@ -6,12 +6,14 @@ import io
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import Image, ImageFile
 
 from imagecache.errors import DecodeError, ImageError, ImageTooLargeError, NotAnImageError
+from imagecache.imaging.decode import DecodeOptions, decode
 from imagecache.imaging.header import ImageHeader, read_header
 from imagecache.imaging.limits import DEFAULT_FORMATS, MIB, ImageLimits
 
@@ -22,12 +24,12 @@ def header(data: bytes, limits: ImageLimits = LIMITS) -> ImageHeader:
     return read_header(data, limits=limits, url=URL)
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def png_claiming(width: int, height: int, *, depth: int = 8, colour: int = 6) -> bytes:
     """A small PNG that announces any size: its pixels are a few bytes of nothing."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     start = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", start) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
 
@@ -52,7 +54,7 @@ def test_reading_a_header_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         pytest.fail("pixels were made")
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
-    for name in set(FORMATS) - {"ICO"}:  # Pillow decodes an ICO as it opens it
+    for name in FORMATS:  # an ICO too, which Pillow decodes as it opens it
         header(sample(name))
 
 
@@ -132,9 +134,55 @@ def test_bombs_are_refused_without_memory(bomb: bytes) -> None:
 def test_an_icon_is_measured_by_what_is_inside() -> None:
     # The directory says 16 x 16, the PNG inside is a bomb, and Pillow would decode it in Image.open.
     inner = png_claiming(12_000, 12_000)
-    icon = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
     with pytest.raises(ImageTooLargeError):
-        header(icon)
+        header(icon_around(inner))
+
+
+def icon_around(inner: bytes) -> bytes:
+    return struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
+
+
+def test_an_icon_is_refused_before_it_is_opened_by_what_it_takes_in_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A pixel less than a fourth of the limit would pass as grey; Pillow would have made four bytes of each by then.
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("the icon was decoded"))
+    for look in (header, decode_it):
+        with pytest.raises(ImageTooLargeError):
+            look(sample("ICO"), ImageLimits(max_decoded_bytes=64 * 48 * 4 - 1))
+
+
+def test_an_icon_without_a_picture_is_damaged() -> None:
+    with pytest.raises(DecodeError):
+        header(struct.pack("<HHH", 0, 1, 0) + bytes(40))
+
+
+def decode_it(data: bytes, limits: ImageLimits = LIMITS) -> Image.Image:
+    return decode(data, options=DecodeOptions(), limits=limits, url=URL)
+
+
+def two_headers(small: tuple[int, int], large: tuple[int, int]) -> bytes:
+    """A PNG with two headers, of which Pillow obeys the second."""
+    first, second = (png_claiming(*size) for size in (small, large))
+    return first[:33] + second[8:]
+
+
+def hidden_header(small: tuple[int, int], large: tuple[int, int]) -> bytes:
+    """A PNG whose first chunk is a text that reads like a header."""
+    data = png_claiming(*large)
+    return data[:8] + chunk(b"tEXt", struct.pack(">IIBBBBB", *small, 8, 6, 0, 0, 0)) + data[8:]
+
+
+@pytest.mark.parametrize("make", [two_headers, hidden_header])
+@pytest.mark.parametrize("wrap", [bytes, icon_around])
+def test_a_png_does_not_hide_its_size_behind_another(
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[tuple[int, int], tuple[int, int]], bytes],
+    wrap: Callable[[bytes], bytes],
+) -> None:
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow saw it"))
+    bomb = wrap(make((16, 16), (13_000, 13_000)))
+    for look in (header, decode_it):
+        with pytest.raises(ImageError):
+            look(bomb)
 
 
 def test_what_pillow_warns_about_is_refused_and_its_setting_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,12 +235,36 @@ def test_other_formats_can_be_allowed() -> None:
         header(sample("JPEG"), ImageLimits(formats=("PNG", "PPM")))
 
 
-def test_text_bombs_end_in_our_error() -> None:
-    info = PngImagePlugin.PngInfo()
-    info.add_text("a", "x" * (2 * MIB), zip=True)
+BOMB = zlib.compress(bytes(64 * MIB), 9)
+TEXT = zlib.compress(b"x" * (MIB - 1), 9)
+METADATA_BOMBS = {
+    "zTXt": chunk(b"zTXt", b"a\0\0" + BOMB),
+    "iTXt": chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB),
+    "iCCP": chunk(b"iCCP", b"a\0\0" + BOMB),
+    "a crowd of them": b"".join(chunk(b"zTXt", b"%d\0\0" % number + TEXT) for number in range(80)),
+    "plain text": chunk(b"tEXt", b"a\0" + b"x" * 66 * MIB),
+}
+
+
+@pytest.mark.parametrize("place", ["before the pixels", "behind them"])
+@pytest.mark.parametrize("bomb", METADATA_BOMBS)
+def test_metadata_bombs_end_in_our_error_with_its_cause(bomb: str, place: str) -> None:
+    data = sample("PNG")
+    at = 33 if place == "before the pixels" else len(data) - 12
+    look = header if place == "before the pixels" else decode_it
     with pytest.raises(DecodeError) as caught:
-        header(saved(pattern(), "PNG", pnginfo=info))
-    assert caught.value.__cause__ is not None
+        look(data[:at] + METADATA_BOMBS[bomb] + data[at:])
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_metadata_bomb_costs_no_memory() -> None:
+    data = sample("PNG")
+    bomb = data[:33] + METADATA_BOMBS["iCCP"] + data[33:]
+    tracemalloc.start()
+    with pytest.raises(DecodeError):
+        header(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    tracemalloc.stop()
 
 
 def test_a_gif_of_endless_blocks_is_given_up() -> None:

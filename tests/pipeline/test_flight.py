@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import weakref
 
 import pytest
 
@@ -232,3 +233,27 @@ async def test_closing_gives_everybody_an_error_and_refuses_the_next(work: Work)
     with pytest.raises(ManagerClosedError):
         await table.join("key", work, caller())
     assert work.cancelled == 1
+
+
+async def test_what_a_joined_flight_made_is_not_kept_by_the_one_that_joined_it() -> None:
+    # It was, by the chain that passes priorities on: the bytes of every image that waited for the decode budget.
+    table, may_go_on, freed = FlightTable(), asyncio.Event(), list[bool]()
+
+    class Made:
+        """Something that can be looked for."""
+
+    async def make(_: Flight[Made]) -> Made:
+        return Made()
+
+    async def outer(flight: Flight[str]) -> str:
+        made = weakref.ref(await table.join("inner", make, flight))
+        await may_go_on.wait()
+        gc.collect()
+        freed.append(made() is None)
+        return "done"
+
+    call = asyncio.create_task(table.join("outer", outer, caller()))
+    await turn()
+    may_go_on.set()
+    assert await call == "done"
+    assert freed == [True]

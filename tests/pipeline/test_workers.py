@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from imagecache.errors import ManagerClosedError
 from imagecache.pipeline.workers import Workers
 
 
@@ -100,3 +101,46 @@ async def test_what_has_not_started_is_dropped_when_its_caller_leaves() -> None:
     assert await workers.run(lambda: "next") == "next"
     assert dropped.calls == 0
     workers.shutdown()
+
+
+async def test_what_the_work_needs_is_brought_when_its_turn_has_come() -> None:
+    workers = Workers(threads=4, budget=100)
+    blocker, brought = Blocker(), list[str]()
+
+    async def bring() -> str:
+        brought.append("bytes")
+        return "bytes"
+
+    running = asyncio.create_task(workers.run(blocker, cost=60))
+    await wait_for(blocker.running)
+    assert (workers.is_busy, workers.has_room(60), workers.has_room(40)) == (True, False, True)
+    waiting = asyncio.create_task(workers.run(str.upper, cost=60, bring=bring))
+    await asyncio.sleep(0)
+    assert brought == []
+    blocker.release.set()
+    await running
+    assert await waiting == "BYTES"
+    workers.shutdown()
+
+
+async def test_what_cannot_be_brought_gives_its_share_back() -> None:
+    workers = Workers(threads=4, budget=100)
+
+    async def fail() -> str:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await workers.run(str.upper, cost=60, bring=fail)
+    assert not workers.is_busy
+
+    closing = asyncio.Event()
+
+    async def close() -> str:
+        workers.shutdown()
+        closing.set()
+        return "bytes"
+
+    with pytest.raises(ManagerClosedError):
+        await workers.run(str.upper, cost=60, bring=close)
+    assert closing.is_set()
+    assert not workers.is_busy
