@@ -1,0 +1,88 @@
+"""Each misbehaviour of the table ends in time, in an error of ours or in the very picture; nothing wrong is stored, and
+the next request to the same host is answered right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from imagecache import CachePolicy, CacheType, ImageManager, Timeouts
+from imagecache.errors import ImageCacheError, NotInCacheError, TimedOutError
+from imagecache.network.retry import BackoffRetryStrategy
+from tests.hostile.cases import CASES, Case
+from tests.hostile.conftest import MakeManager
+from tests.hostile.wire import MIB, NEXT, PICTURE, says, sized
+from tests.network.server import RawServer
+
+GUARD = 60.0
+"""Seconds in which everything ends, on the slowest machine: the limits of the library are what ends it."""
+SMALL = Timeouts(connect=5, idle=0.4, min_rate=4000, rate_window=0.4)
+TOTAL = 1.5
+
+
+def manager_for(case: Case, make: MakeManager, retry: BackoffRetryStrategy) -> ImageManager:
+    has_small_limits = bool(case.limit)
+    return make(
+        max_body=2 * MIB,
+        timeout=TOTAL if has_small_limits else GUARD,
+        timeouts=SMALL if has_small_limits else Timeouts(idle=2),
+        retry=retry,
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_it_ends_right_and_harms_nothing_else(server: RawServer, make: MakeManager, name: str) -> None:
+    case, retry = CASES[name], BackoffRetryStrategy(1)
+    images = manager_for(case, make, retry)
+    url = server.on("/hostile", case.handler)
+    server.on("/picture", says(sized()))
+    next_url = server.on("/next", says(sized(NEXT)))
+    async with asyncio.timeout(GUARD):
+        outcome = await what_comes(images, url)
+        judge(case, outcome, url)
+        await look_at_the_store(images, url, outcome)
+        if case.limit:
+            # The small limits are meant for the other answer; a busy machine may need longer for this one.
+            retry.max_tries = 5
+        for _ in range(2):
+            assert await images.fetch_data(next_url, policy=CachePolicy.RELOAD) == NEXT
+        assert images.downloader.active == 0
+
+
+async def what_comes(images: ImageManager, url: str) -> bytes | ImageCacheError:
+    """The bytes, or the error; anything foreign fails the test by itself."""
+    try:
+        return await images.fetch_data(url)
+    except ImageCacheError as error:
+        return error
+
+
+def judge(case: Case, outcome: bytes | ImageCacheError, url: str) -> None:
+    if isinstance(outcome, bytes):
+        assert outcome == PICTURE, "bytes that are not the picture's"
+        assert case.error is None or case.or_picture, "an error was to come of this"
+        return
+    if case.error is None:
+        raise AssertionError("the picture was to come of this") from outcome
+    if not isinstance(outcome, case.error):
+        raise AssertionError(f"{case.error} was to come of this") from outcome
+    assert outcome.url == url
+    assert type(outcome).__module__ == "imagecache.errors"
+    if case.limit:
+        assert isinstance(outcome, TimedOutError)
+        assert outcome.limit in case.limit
+    if case.has_cause:
+        assert outcome.__cause__ is not None
+
+
+async def look_at_the_store(images: ImageManager, url: str, outcome: bytes | ImageCacheError) -> None:
+    await images.cache.flush()
+    if isinstance(outcome, bytes):
+        assert await images.fetch_data(url, policy=CachePolicy.CACHE_ONLY) == PICTURE
+        return
+    assert await images.cache.is_cached(url) is CacheType.NONE
+    assert (await images.explain(url)).entry is None
+    with pytest.raises(NotInCacheError):
+        await images.fetch_data(url, policy=CachePolicy.CACHE_ONLY)
