@@ -40,7 +40,7 @@ async def test_it_ends_right_and_harms_nothing_else(server: RawServer, make: Mak
     server.on("/picture", says(sized()))
     next_url = server.on("/next", says(sized(NEXT)))
     async with asyncio.timeout(GUARD):
-        outcome = await what_comes(images, url)
+        outcome = await what_comes(images, url, is_decoded=case.is_decoded)
         judge(case, outcome, url)
         await look_at_the_store(images, url, outcome)
         if case.limit:
@@ -51,9 +51,11 @@ async def test_it_ends_right_and_harms_nothing_else(server: RawServer, make: Mak
         assert images.downloader.active == 0
 
 
-async def what_comes(images: ImageManager, url: str) -> bytes | ImageCacheError:
+async def what_comes(images: ImageManager, url: str, *, is_decoded: bool) -> bytes | ImageCacheError:
     """The bytes, or the error; anything foreign fails the test by itself."""
     try:
+        if is_decoded:
+            await images.fetch_image(url)
         return await images.fetch_data(url)
     except ImageCacheError as error:
         return error

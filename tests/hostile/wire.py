@@ -94,8 +94,8 @@ def hangs(data: bytes = b"") -> Handler:
     return handler
 
 
-def drips(data: bytes, then: Iterable[bytes] = ()) -> Handler:
-    """Send the first part at once, then what follows a byte at a time, until the client goes."""
+def drips(data: bytes, then: Iterable[bytes], *, size: int = 1) -> Handler:
+    """Send the first part at once, then what follows a few bytes at a time, until the client goes."""
 
     async def handler(exchange: Exchange) -> None:
         exchange.keep_alive = False
@@ -103,10 +103,10 @@ def drips(data: bytes, then: Iterable[bytes] = ()) -> Handler:
         gone = asyncio.create_task(exchange.is_gone())
         try:
             for piece in then:
-                for byte in piece:
+                for start in range(0, len(piece), size):
                     if gone.done():
                         return
-                    await exchange.send(bytes([byte]))
+                    await exchange.send(piece[start : start + size])
                     await asyncio.wait({gone}, timeout=PAUSE)
             await gone
         finally:
