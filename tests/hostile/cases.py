@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass
 
 from imagecache.errors import (
+    AddressRefusedError,
     BadStatusError,
     BodyTooLargeError,
     ConnectionFailedError,
@@ -15,8 +16,11 @@ from imagecache.errors import (
     ImageCacheError,
     ImageError,
     ImageTooLargeError,
+    InvalidURLError,
     NetworkError,
     NotAnImageError,
+    RedirectError,
+    RequestError,
     ResponseError,
     ResponseRefusedError,
     TimedOutError,
@@ -41,7 +45,7 @@ from tests.hostile.wire import (
     says,
     sized,
 )
-from tests.network.server import Handler
+from tests.network.server import Exchange, Handler
 
 Kinds = type[ImageCacheError] | tuple[type[ImageCacheError], ...]
 
@@ -51,7 +55,8 @@ class Case:
     """One misbehaviour.
 
     ``error`` is what it ends in, None for the picture; ``or_picture`` allows both, where parsers differ in good faith.
-    ``limit`` is the limit of time that ends it, and asks for small ones. ``has_cause``: a foreign exception lies below. ``is_decoded``: only decoding shows it.
+    ``limit`` is the limit of time that ends it, and asks for small ones. ``has_cause``: a foreign exception lies below.
+    ``is_decoded``: only decoding shows it.
     """
 
     handler: Handler
@@ -293,9 +298,7 @@ STATUSES: dict[str, Case] = {
     ),
     "a 304 to a plain request": Case(says(head('ETag: "1"', status="304 Not Modified")), BadStatusError),
     "a 304 with a body": Case(says(sized(PICTURE, 'ETag: "1"', status="304 Not Modified")), ResponseError),
-    "a 304 with a whole answer for a body": Case(
-        says(head(status="304 Not Modified") + sized(EVIL)), ResponseError
-    ),
+    "a 304 with a whole answer for a body": Case(says(head(status="304 Not Modified") + sized(EVIL)), ResponseError),
     "a 300 with a picture": Case(says(sized(status="300 Multiple Choices")), BadStatusError),
     "a 203 with a picture": Case(says(sized(status="203 Non-Authoritative Information")), BadStatusError),
     "a 404 with a picture": Case(says(sized(PICTURE, "Cache-Control: max-age=99", status="404 None")), BadStatusError),
@@ -303,9 +306,7 @@ STATUSES: dict[str, Case] = {
     "a 503 that asks to come back in 30,000 years": Case(
         says(sized(b"", "Retry-After: 999999999999", status="503 Busy")), BadStatusError
     ),
-    "a 503 that asks to come back never": Case(
-        says(sized(b"", "Retry-After: inf", status="503 Busy")), BadStatusError
-    ),
+    "a 503 that asks to come back never": Case(says(sized(b"", "Retry-After: inf", status="503 Busy")), BadStatusError),
     "a 429 on a day that is none": Case(
         says(sized(b"", "Retry-After: Xxx, 99 Xxx 99999 99:99:99 GMT", status="429 Slow")), BadStatusError
     ),
@@ -388,9 +389,7 @@ CODINGS: dict[str, Case] = {
     "nothing under gzip": Case(says(sized(b"", GZIP)), (TruncatedBodyError, NotAnImageError)),
     "cut gzip": Case(says(sized(GZIPPED[:-20], GZIP)), TruncatedBodyError),
     "gzip without its checksum": Case(says(sized(GZIPPED[:-8], GZIP)), TruncatedBodyError),
-    "gzip with a wrong checksum": Case(
-        says(sized(GZIPPED[:-8] + bytes(8), GZIP)), TruncatedBodyError, has_cause=True
-    ),
+    "gzip with a wrong checksum": Case(says(sized(GZIPPED[:-8] + bytes(8), GZIP)), TruncatedBodyError, has_cause=True),
     "cut deflate": Case(says(sized(zlib.compress(PICTURE)[:-9], "Content-Encoding: deflate")), TruncatedBodyError),
     "garbage behind gzip": Case(says(sized(GZIPPED + b"garbage", GZIP)), TruncatedBodyError),
     "a second gzip member": Case(says(sized(GZIPPED + gzip.compress(EVIL), GZIP)), TruncatedBodyError),
@@ -481,11 +480,83 @@ LABELS: dict[str, Case] = {
     ),
     "a GIF of 100,000 frames": Case(
         labelled(
-            b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff"
-            + b"\x2c\0\0\0\0\1\0\1\0\0\2\2\x44\1\0" * 100_000
-            + b"\x3b"
+            b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff" + b"\x2c\0\0\0\0\1\0\1\0\0\2\2\x44\1\0" * 100_000 + b"\x3b"
         ),
         ImageTooLargeError,
+    ),
+}
+
+
+def leads(*locations: str, status: str = "302 Found", body: bytes = b"moved") -> Handler:
+    return says(sized(body, *[f"Location: {location}" for location in locations], status=status))
+
+
+def hops(count: int) -> Handler:
+    """That many redirects, then the picture."""
+
+    async def handler(exchange: Exchange) -> None:
+        done = int(exchange.target.partition("?")[2] or 0)
+        await (says(sized()) if done == count else leads(f"/hostile?{done + 1}"))(exchange)
+
+    return handler
+
+
+NOWHERE = (
+    "file:///etc/passwd", "file://127.0.0.1/etc/passwd", "data:image/png;base64,iVBORw0KGgo=", "ftp://127.0.0.1/a.png",
+    "javascript:alert(1)", "unix:/run/docker.sock", "gopher://127.0.0.1/", "blob:http://127.0.0.1/x", "about:blank",
+    "ws://127.0.0.1/", "jar:http://127.0.0.1!/", "http:", "http://", "//", "http://[", "http://[::1",
+    "http://127.0.0.1:99999/", "http://127.0.0.1:x/", "http://a:b:c/",
+    "http://user:secret@127.0.0.1/picture", "//user@127.0.0.1/picture", "http://@[/",
+)  # fmt: skip
+
+REDIRECTS: dict[str, Case] = {
+    **{f"to {location[:40]!r}": Case(leads(location), (RedirectError, InvalidURLError)) for location in NOWHERE},
+    **{f"a {status}": Case(leads("/picture", status=f"{status} Moved")) for status in (301, 302, 303, 307, 308)},
+    # Without a host of their own, these are read as browsers and urljoin read them: on the same host.
+    **{f"to {location!r}": either(leads(location)) for location in ("http:///picture", "http:picture", "///picture")},
+    "a host with a space": Case(leads("http://a b/"), (NetworkError, InvalidURLError)),
+    "a relative one": Case(leads("picture")),
+    "one with dots": Case(leads("./x/../picture")),
+    "one beyond the root": Case(leads("/../../picture")),
+    "one with a fragment": Case(leads("/picture#part")),
+    "one in spaces": Case(leads("  /picture  ")),
+    "two locations": either(leads("/picture", "/evil")),
+    "no location": Case(says(sized(status="302 Found")), BadStatusError),
+    "an empty location": Case(leads(""), RedirectError),
+    "to itself": Case(leads("/hostile"), RedirectError),
+    "to itself under another fragment": Case(leads("/hostile#again"), RedirectError),
+    "a loop of ever other queries": Case(hops(10**9), RedirectError),
+    "ten hops": Case(hops(10)),
+    "eleven hops": Case(hops(11), RedirectError),
+    "a port where nobody listens": Case(leads("http://127.0.0.1:1/"), ConnectionFailedError, has_cause=True),
+    "port 0": Case(leads("http://127.0.0.1:0/"), (NetworkError, InvalidURLError)),
+    "a host that does not exist": Case(leads("http://nobody.invalid/"), ConnectionFailedError, has_cause=True),
+    "a host of 300 letters": Case(leads(f"http://{'a' * 300}.example/"), (NetworkError, RequestError)),
+    "a host with an empty label": Case(leads("http://a..b/"), (NetworkError, RequestError)),
+    "the cloud's secrets": Case(leads("http://169.254.169.254/latest/meta-data/"), AddressRefusedError),
+    "the cloud's secrets, as a number": Case(leads("http://2852039166/"), (RequestError, NetworkError)),
+    "the cloud's secrets, mapped": Case(leads("http://[::ffff:a9fe:a9fe]/"), AddressRefusedError),
+    "a link-local address with a zone": Case(leads("http://[fe80::1%25lo]/"), (AddressRefusedError, NetworkError)),
+    "a location of 20 KiB": Case(leads("/picture?" + "a" * 20 * KIB)),
+    "a location of 1 MiB": Case(leads("/picture?" + "a" * MIB), ResponseError),
+    "a location in another alphabet": Case(leads("/picture?\xfc"), (NetworkError, ResponseError), or_picture=True),
+    "a location with a space": Case(leads("/picture?a b")),
+    "a location that would split the request": either(leads("/picture?a%0d%0aX: 1%0d%0a%0d%0a")),
+    "a location with a tab": either(leads("/pic\tture")),
+    "a location with half an escape": either(leads("/picture?%zz%")),
+    "a body of another answer": either(leads("/picture", body=sized(EVIL))),
+    "a body behind its end": either(
+        says(head("Location: /picture", "Content-Length: 0", status="302 Found") + sized(EVIL))
+    ),
+    "a body without an end": Case(
+        floods(head("Location: /picture", "Connection: close", status="302 Found"), bytes(64 * KIB))
+    ),
+    "a body that is cut": Case(closes(head("Location: /picture", "Content-Length: 500", status="302 Found") + b"cut")),
+    "a coding that is none": Case(
+        says(sized(b"x", "Location: /picture", "Content-Encoding: gzip", status="302 Found"))
+    ),
+    "a cookie for everybody": Case(
+        says(sized(b"", "Location: /picture", "Set-Cookie: a=b; Domain=com", status="302 Found"))
     ),
 }
 
@@ -499,6 +570,7 @@ FAMILIES = {
     "headers": HEADERS,
     "coding": CODINGS,
     "label": LABELS,
+    "redirect": REDIRECTS,
 }
 CASES = {f"{family}: {name}": case for family, cases in FAMILIES.items() for name, case in cases.items()}
 assert len(CASES) == sum(map(len, FAMILIES.values()))

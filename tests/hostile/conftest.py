@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from imagecache import ImageManager
 from imagecache.network.retry import BackoffRetryStrategy
+from tests.network.certificate import CERTIFICATE
 from tests.network.server import RawServer
 
 MakeManager = Callable[..., ImageManager]
@@ -45,3 +47,27 @@ async def make(tmp_path: Path) -> AsyncIterator[MakeManager]:
             return manager
 
         yield maker
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate for localhost and 127.0.0.1."""
+    path = tmp_path / "certificate.pem"
+    path.write_text(CERTIFICATE, "ascii")
+    return path
+
+
+@pytest.fixture
+def trusting(certificate: Path) -> ssl.SSLContext:
+    """A client's context that trusts that certificate."""
+    return ssl.create_default_context(cafile=str(certificate))
+
+
+@pytest.fixture
+async def tls_server(certificate: Path) -> AsyncIterator[RawServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    raw = RawServer()
+    await raw.start(context)
+    yield raw
+    await raw.stop()
