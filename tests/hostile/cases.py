@@ -104,13 +104,13 @@ TIME: dict[str, Case] = {
     "drip the status line": slow(drips(b"", for_ever(b"HTTP/1.1 200 OK")), "idle"),
     "drip the head": slow(drips(b"HTTP/1.1 200 OK\r\n", for_ever(b"X-A: 1\r\n")), "idle"),
     "drip 100s": slow(drips(b"", for_ever(head(status="100 Continue"))), "idle"),
-    "drip a body": slow(drips(head("Content-Length: 100000"), for_ever(PICTURE)), "rate"),
-    "drip a body without an end": slow(drips(head("Connection: close"), for_ever(PICTURE)), "rate"),
+    "drip a body": slow(drips(head("Content-Length: 100000"), for_ever(PICTURE)), "rate", "idle"),
+    "drip a body without an end": slow(drips(head("Connection: close"), for_ever(PICTURE)), "rate", "idle"),
     "drip chunks of a byte": slow(drips(head(CHUNKED), for_ever(chunk(b"x"))), "rate", "idle"),
     "drip a chunk's extension": slow(drips(head(CHUNKED) + b"5;", for_ever(b"a")), "idle", "rate"),
     "drip trailers": slow(drips(head(CHUNKED) + chunk(PICTURE) + b"0\r\n", for_ever(b"X-A: 1\r\n")), "idle", "rate"),
     "a body that is always fast enough and never ends": slow(
-        drips(head("Connection: close"), for_ever(bytes(1000)), size=1000), "total"
+        drips(head("Connection: close"), for_ever(bytes(1000)), size=1000), "total", "rate"
     ),
     "redirects without an end of the body": Case(
         hangs(head("Location: /picture", "Content-Length: 1000000", status="302 Found") + b"<html>")
