@@ -149,8 +149,10 @@ async def test_reprs_of_what_users_and_delegates_meet_are_clean(server: RawServe
 
 async def test_no_cookie_is_sent_back(server: RawServer, make: MakeManager) -> None:
     server.on("/goal", says(sized()))
-    fields = [f"Set-Cookie: id={SET_COOKIE}; Path=/", "Set-Cookie: b=c; Domain=127.0.0.1"]
+    fields = [f"Set-Cookie: id={SET_COOKIE}; Path=/", "Set-Cookie: b=c"]
     images = make()
+    # By name: aiohttp's own jar keeps none of an address.
+    server.base = server.base.replace("127.0.0.1", "localhost")
     await images.fetch_image(server.on("/a", says(sized(PICTURE, *fields))))
     await images.fetch_image(server.on("/b", says(sized(b"", "Location: /goal", *fields, status="302 Found"))))
     await images.fetch_image(server.base + "/a", policy=CachePolicy.RELOAD)

@@ -122,6 +122,35 @@ async def test_the_total_counts_over_tries_and_their_waits(server: RawServer) ->
     assert len(server.requests) == 4
 
 
+async def test_the_total_stands_still_where_a_redirect_leads_into_another_queue(server: RawServer) -> None:
+    clock, arrived, gate = FakeClock(), asyncio.Event(), asyncio.Event()
+
+    async def holds_the_slot(exchange: Exchange) -> None:
+        arrived.set()
+        await gate.wait()
+        await exchange.send(sized())
+
+    by_name = server.base.replace("127.0.0.1", "localhost")
+    server.on("/held", holds_the_slot)
+    server.on("/goal", says(sized()))
+    hop = server.on("/hop", says(sized(b"", f"Location: {by_name}/goal", status="302 Found")))
+    options = NetworkOptions(per_host=1, timeouts=Timeouts(idle=1000, total=7, min_rate=0))
+    downloader = ImageDownloader(options, clock=clock, retry=BackoffRetryStrategy(1))
+    try:
+        first = asyncio.create_task(downloader.download(f"{by_name}/held", total=None))
+        await arrived.wait()
+        second = asyncio.create_task(downloader.download(hop))
+        async with asyncio.timeout(60):
+            while not downloader._tools.limiter.waiting:
+                await asyncio.sleep(0)
+        clock.advance(100)
+        gate.set()
+        await first
+        assert (await second).metrics.queue == 100
+    finally:
+        await downloader.aclose()
+
+
 async def test_who_is_cut_off_does_not_hold_the_others_up(server: RawServer, make: MakeManager) -> None:
     bad, good = server.on("/bad", hangs()), server.on("/good", says(sized()))
     images = make(connections_per_host=1, timeouts=Timeouts(idle=0.3))
