@@ -36,6 +36,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from .masking import without_signatures
+
 if TYPE_CHECKING:
     from .headers import Headers
 
@@ -52,7 +54,7 @@ def _blank(cls: type[E], args: tuple[object, ...]) -> E:
 class ImageCacheError(Exception):
     """The base of all errors of this library.
 
-    ``url`` is the URL asked for, without userinfo, or "" where none is known.
+    ``url`` is the URL asked for, without userinfo, or "" where none is known; ``str()`` shows it without signatures.
     """
 
     def __init__(self, message: str, *, url: str = "") -> None:
@@ -61,7 +63,7 @@ class ImageCacheError(Exception):
         self.url = url
 
     def __str__(self) -> str:
-        return f"{self.message} [{self.url}]" if self.url else self.message
+        return f"{self.message} [{without_signatures(self.url)}]" if self.url else self.message
 
     def __reduce__(
         self,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-SECRET_FIELDS = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
-"""Fields whose values never appear in a repr, a log or an error."""
+from .masking import MASK, is_secret_field
 
 
 class Headers(Mapping[str, str]):
@@ -52,7 +51,7 @@ class Headers(Mapping[str, str]):
         return self._values == other._values if isinstance(other, Headers) else NotImplemented
 
     def __repr__(self) -> str:
-        shown = [(n, "…" if n.lower() in SECRET_FIELDS else v) for n, v in self.pairs]
+        shown = [(n, MASK if is_secret_field(n) else v) for n, v in self.pairs]
         return f"Headers({shown!r})"
 
     def get_all(self, name: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
 
 from .errors import InvalidURLError
+from .masking import without_signatures
 
 CREDENTIAL_FIELDS = ("authorization", "cookie")
 """Request fields that make a request one user's own (RFC 9111, 3.5)."""
@@ -64,7 +65,7 @@ def _checked(text: str) -> str:
 
 
 def display_url(url: str) -> str:
-    """The URL without userinfo, as it may be shown, logged and stored."""
+    """The URL without userinfo: what callers and delegates are told. Logs and messages show :func:`shown_url`."""
     if "@" not in url:
         return url
     try:
@@ -74,6 +75,11 @@ def display_url(url: str) -> str:
     if "@" not in parts.netloc:
         return url
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def shown_url(url: str) -> str:
+    """The URL as logs and messages show it: without userinfo, signatures and tokens masked."""
+    return without_signatures(display_url(url))
 
 
 def userinfo_of(url: str) -> str:

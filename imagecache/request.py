@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from .expiration import AccessExtension, ExpirationLike, StorageExpiration
 from .headers import Headers
-from .keys import display_url
+from .keys import shown_url
 
 if TYPE_CHECKING:
     from .entry import Protection
@@ -72,7 +72,7 @@ class DownloadRequest:
         return replace(self, url=url)
 
     def __repr__(self) -> str:
-        return f"DownloadRequest({self.method} {display_url(self.url)}, {self.headers!r})"
+        return f"DownloadRequest({self.method} {shown_url(self.url)}, {self.headers!r})"
 
 
 class FetchOptions(TypedDict, total=False):
@@ -181,6 +181,9 @@ class ImageRequest:
     stale_if_error: float | None = None
     expected_etag: str | None = None
     unmodified_since: float | None = None
+
+    def __repr__(self) -> str:
+        return f"ImageRequest({shown_url(self.url)}, {self.policy.name}, {self.headers!r})"
 
     @property
     def demands(self) -> tuple[object, ...]:

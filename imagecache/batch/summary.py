@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..keys import display_url
+from ..keys import shown_url
 from ..result import PrefetchOutcome, PrefetchStatus
 from ..units import format_size
 from .tally import Tally
@@ -31,4 +31,4 @@ def summary_lines(tally: Tally, elapsed: float) -> list[str]:
 def miss_line(outcome: PrefetchOutcome) -> str:
     """One URL that is not in the cache, and why not."""
     reason = outcome.reason or (outcome.error.message if outcome.error else "no reason was given")
-    return f"{outcome.status.value}: {display_url(outcome.url)}: {reason}"
+    return f"{outcome.status.value}: {shown_url(outcome.url)}: {reason}"

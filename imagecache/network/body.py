@@ -63,9 +63,13 @@ async def read_body(
             if progress is not None:
                 progress(body.size, length)
         return body.whole()
-    decoder = Decoder(coding)
+    decoder, coded = Decoder(coding), 0
     while chunk := await response.content.readany():
         _arrived(chunk, count, watch)
+        # Blocks of nothing and a name without an end decode to no byte at all.
+        coded += len(chunk)
+        if coded > max_body:
+            raise _too_large("the coded body goes on", max_body)
         for piece in decoder.feed(chunk):
             body.add(piece)
             await asyncio.sleep(0)

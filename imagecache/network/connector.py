@@ -5,6 +5,8 @@ What aiohttp calls by itself lives here. It decides nothing about requests, answ
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import select
 import socket
 from ipaddress import ip_address
@@ -56,6 +58,28 @@ class GuardedResolver(AbstractResolver):
         await self._resolver.close()
 
 
+class QuietHandler(ResponseHandler):
+    """aiohttp's protocol, which ends a connection that speaks while it lies idle.
+
+    aiohttp's parser swallows what is no whole answer yet, and nothing tells of it afterwards.
+    """
+
+    is_idle = False
+
+    def data_received(self, data: bytes) -> None:
+        # aiohttp itself calls this with nothing, to go on with what it held back.
+        if self.is_idle and data:
+            self.force_close()
+            if self.transport is not None:
+                self.transport.close()
+            return
+        super().data_received(data)
+
+
+def _quiet_handler(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    return QuietHandler(loop)
+
+
 class GuardedConnector(aiohttp.TCPConnector):
     """aiohttp's connector, without limits of its own: slots are granted before it is asked."""
 
@@ -69,6 +93,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             socket_factory=self._make_socket,
         )
         self._guard = guard
+        self._factory = functools.partial(_quiet_handler, loop=self._loop)
 
     def _make_socket(self, addr_info: aiohttp.AddrInfoType) -> socket.socket:
         # The last gate: the very address that is connected to, literals, redirects and rebound names included.
@@ -91,10 +116,21 @@ class GuardedConnector(aiohttp.TCPConnector):
         # aiohttp 3.14 hands out a pooled connection whatever arrived on it while it lay idle, and would take that for
         # the answer to the next request (response splitting).
         while (connection := await super()._get(key, traces)) is not None:
-            if connection.protocol is not None and is_quiet(connection.protocol):
+            protocol = connection.protocol
+            if protocol is not None and is_quiet(protocol):
+                _set_idle(protocol, is_idle=False)
                 return connection
             connection.close()
         return None
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        _set_idle(protocol, is_idle=True)
+        super()._release(key, protocol, should_close=should_close)
+
+
+def _set_idle(protocol: ResponseHandler, *, is_idle: bool) -> None:
+    if isinstance(protocol, QuietHandler):
+        protocol.is_idle = is_idle
 
 
 def is_quiet(protocol: ResponseHandler) -> bool:

@@ -79,9 +79,7 @@ class ImageDownloader:
         self._running: set[NetworkTask] = set()
         self._all_ended: asyncio.Event | None = None
         self._is_closed = False
-        if self.options.block_private and (session is not None or self.options.trust_env):
-            who = "a session of your own" if session is not None else "a proxy (trust_env)"
-            logger.warning("block_private is on, but %s resolves names by itself: addresses are not guarded", who)
+        self._tell_what_is_lost()
 
     def add_request_modifier(self, modifier: RequestModifier) -> Handle:
         """Let ``modifier`` change every request, after those added before. Raises TypeError if it is not callable."""
@@ -173,6 +171,18 @@ class ImageDownloader:
     def has_modifiers(self) -> bool:
         """Whether what is sent may be other than what was asked for."""
         return bool(self._modifiers)
+
+    def _tell_what_is_lost(self) -> None:
+        is_theirs = self._session is not None
+        if self.options.block_private and (is_theirs or self.options.trust_env):
+            who = "a session of your own" if is_theirs else "a proxy (trust_env)"
+            logger.warning("block_private is on, but %s resolves names by itself: addresses are not guarded", who)
+        if is_theirs:
+            logger.warning(
+                "over a session of your own the addresses of names are not looked at (link-local ones neither), "
+                "cookies are as the session keeps them, and bytes that come while a connection lies idle may be taken "
+                "for the next answer"
+            )
 
     async def _run(self, task: NetworkTask, url: str) -> Download:
         """Run the task, and tell the delegates of its end exactly once."""

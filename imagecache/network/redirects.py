@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import InvalidURLError, RedirectError
 from ..headers import Headers
-from ..keys import display_url, userinfo_of
+from ..keys import display_url, shown_url, userinfo_of
 from ..protocols import Redirect
 from ..request import DownloadRequest
 from .urls import resolve_location, target_of
@@ -37,7 +37,7 @@ def next_request(request: DownloadRequest, status: int, location: str) -> tuple[
         raise _nowhere(error, request.url) from error
     shown = display_url(url)
     if has_userinfo:
-        raise RedirectError(f"the redirect to {shown} carries credentials", url=request.url)
+        raise RedirectError(f"the redirect to {shown_url(url)} carries credentials", url=request.url)
     headers = safe_headers(request.headers) if crosses else request.headers
     return Redirect(request.url, status, shown), DownloadRequest(url, headers, _method_after(status, request.method))
 
@@ -49,7 +49,7 @@ def check_hop(previous: DownloadRequest, request: DownloadRequest) -> None:
     except InvalidURLError as error:
         raise _nowhere(error, previous.url) from error
     if target_of(previous.url).is_secure and not target.is_secure:
-        raise RedirectError(f"the redirect to {display_url(request.url)} leaves https for http", url=previous.url)
+        raise RedirectError(f"the redirect to {shown_url(request.url)} leaves https for http", url=previous.url)
 
 
 def safe_headers(headers: Headers) -> Headers:

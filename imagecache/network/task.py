@@ -25,7 +25,7 @@ from ..errors import (
     ResponseRefusedError,
 )
 from ..headers import Headers
-from ..keys import check_url, display_url
+from ..keys import check_url, display_url, shown_url
 from ..metrics import Metrics
 from ..protocols import Redirect, RedirectHandler, RequestModifier, ResponseInfo, RetryContext, RetryStrategy
 from ..request import DownloadRequest, ProgressCallback
@@ -229,7 +229,7 @@ class NetworkTask:
         check_hop(seen[-1], request)
         request = _without_userinfo(request)
         if request in seen:
-            raise RedirectError(f"a redirect loop, back to {display_url(request.url)}")
+            raise RedirectError(f"a redirect loop, back to {shown_url(request.url)}")
         seen.append(request)
         self._metrics.redirects += 1
         return redirect, request
@@ -242,7 +242,7 @@ class NetworkTask:
         except Exception as error:
             raise RedirectError(f"the redirect handler raised {type(error).__name__}") from error
         if chosen is None:
-            raise RedirectError(f"the redirect handler refused {redirect.location}")
+            raise RedirectError(f"the redirect handler refused {shown_url(redirect.location)}")
         if not isinstance(chosen, DownloadRequest):
             raise RedirectError(f"the redirect handler returned {type(chosen).__name__}, not a DownloadRequest or None")
         return chosen

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from ..errors import ImageCacheError
-from ..keys import display_url
+from ..keys import display_url, shown_url
 from ..request import CachePolicy, ImageRequest, Priority
 from .flight import Caller
 from .load import Loader
@@ -68,7 +68,7 @@ class RefreshBehind:
                 parts.remember(made.cached)
             parts.delegates.notify("did_refresh_image", url, loaded.changed)
         except ImageCacheError as error:
-            logger.debug("revalidating %s behind failed: %s", url, error)
+            logger.debug("revalidating %s behind failed: %s", shown_url(url), error)
             self._pause(identity)
         finally:
             self._running.discard(identity)

@@ -28,7 +28,7 @@ from ..http.explanation import Explanation, explain
 from ..http.freshness import current_age, fresh_until, may_serve_on_error
 from ..http.storing import forbids_storing
 from ..http.validators import not_modified_fits
-from ..keys import display_url
+from ..keys import display_url, shown_url
 from ..metrics import Metrics
 from ..network.priority import PriorityTicket
 from ..request import CachePolicy, DownloadRequest, ImageRequest
@@ -277,7 +277,7 @@ class Loader:
             held = parts.held(request)
             if body is None and (held is None or held.checksum != found.entry.checksum):
                 return None
-        logger.debug("serving a stale copy of %s: %s", display_url(request.url), error)
+        logger.debug("serving a stale copy of %s: %s", shown_url(request.url), error)
         stamp = self._stamp(request)
         stamp.entry = found.entry
         return Loaded(

@@ -20,7 +20,7 @@ from ..http.freshness import current_age, fresh_for, may_serve_on_error
 from ..http.ranges import content_range, if_range_holds, part_of, single_range, within_part
 from ..http.storing import forbids_storing, may_store_part, may_store_response
 from ..http.validators import head_effect, not_modified_fits
-from ..keys import display_url
+from ..keys import display_url, shown_url
 from ..network.download import Download
 from ..network.priority import PriorityTicket
 from ..request import CachePolicy, FetchOptions, ImageRequest, ResponseOptions
@@ -174,7 +174,7 @@ class ResponseStage:
             stale = self._instead(asked, found, forward, status=None)
             if stale is None:
                 raise
-            logger.debug("serving a stale answer of %s: %s", display_url(asked.request.url), error)
+            logger.debug("serving a stale answer of %s: %s", shown_url(asked.request.url), error)
             return stale
         if download.status >= 500:
             stale = self._instead(asked, found, forward, status=download.status)
@@ -208,7 +208,7 @@ class ResponseStage:
         try:
             await self._parts.flights.join(key, partial(self._answer, behind), caller)
         except ImageCacheError as error:
-            logger.debug("revalidating %s behind failed: %s", url, error)
+            logger.debug("revalidating %s behind failed: %s", shown_url(url), error)
 
     async def _download(
         self,

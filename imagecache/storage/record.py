@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..entry import Entry, Namespace, RowKey
 from ..headers import Headers
+from ..masking import without_signatures
 
 # json.dumps would build an encoder at every call that asks for anything but its defaults.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -64,8 +65,9 @@ def encode(entry: Entry) -> str:
         row.processor,
         row.namespace,
         entry.key,
-        None if entry.url == entry.key else entry.url,
-        None if entry.final_url == entry.url else entry.final_url,
+        # The key is what was chosen as the identity; signatures of any other URL are no business of the disk.
+        None if entry.url == entry.key else without_signatures(entry.url),
+        None if entry.final_url == entry.url else without_signatures(entry.final_url),
         entry.status,
         entry.headers.pairs,
         entry.vary_fields,
