@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -38,22 +39,26 @@ async def read_body(
     response: aiohttp.ClientResponse,
     headers: Headers,
     *,
-    max_body: int,
+    body: Body,
     watch: Watch,
     count: BodyCount,
     progress: ProgressCallback | None,
     decode: bool = True,
-) -> bytes:
-    """The whole body, decoded unless it is to stay as it came.
+    checkpoint: Callable[[], None] | None = None,
+) -> None:
+    """Read to the end into ``body``, behind what is there; decoded unless it is to stay as it came.
+
+    ``checkpoint`` is called now and then with what came being in ``body``.
 
     Raises BodyTooLargeError before anything is read over the limit, ResponseRefusedError for an unknown coding,
     TruncatedBodyError for a coded stream that is not whole, and what aiohttp raises for a body that ends early.
     """
     coding = content_coding(headers) if decode else None
     length = announced_length(headers)
-    if length is not None and length > max_body:
-        raise _too_large(f"the body is {format_size(length)} long", max_body)
-    body = _Body(max_body)
+    if length is not None:
+        length += body.size
+        if length > body.limit:
+            raise _too_large(f"the body is {format_size(length)} long", body.limit)
     watch.reading()
     # Never read() or readline(): neither can be bounded.
     if coding is None:
@@ -62,7 +67,9 @@ async def read_body(
             body.add(chunk)
             if progress is not None:
                 progress(body.size, length)
-        return body.whole()
+            if checkpoint is not None:
+                checkpoint()
+        return
     decoder = Decoder(coding)
     while chunk := await response.content.readany():
         _arrived(chunk, count, watch)
@@ -72,25 +79,34 @@ async def read_body(
         if progress is not None:
             progress(body.size, None)
     decoder.finish()
-    return body.whole()
 
 
-class _Body:
-    """The pieces of a body, within the limit."""
+class Body:
+    """The pieces of a body, within the limit in bytes."""
 
     def __init__(self, limit: int) -> None:
         self.size = 0
-        self._limit = limit
+        self.limit = limit
         self._pieces: list[bytes] = []
 
     def add(self, piece: bytes) -> None:
+        """Put a piece behind the others. Raises BodyTooLargeError over the limit."""
+        if self.size + len(piece) > self.limit:
+            raise _too_large("the body goes on", self.limit)
         self.size += len(piece)
-        if self.size > self._limit:
-            raise _too_large("the body goes on", self._limit)
         self._pieces.append(piece)
 
     def whole(self) -> bytes:
+        """All of it."""
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+    def since(self, start: int) -> list[bytes]:
+        """The pieces from a position on, at which one of them begins."""
+        position, count = self.size, len(self._pieces)
+        while position > start:
+            count -= 1
+            position -= len(self._pieces[count])
+        return self._pieces[count:]
 
 
 def _arrived(chunk: bytes, count: BodyCount, watch: Watch) -> None:
