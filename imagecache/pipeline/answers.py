@@ -153,6 +153,7 @@ class Answers:
             metrics=download.metrics,
             stored=stored,
             forward_status=download.status,
+            was_resumed=download.resumed_at > 0,
         )
 
     def refused(self, request: ImageRequest, scope: str, download: Download, *, secret: bytes) -> None:

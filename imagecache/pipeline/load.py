@@ -38,7 +38,7 @@ from .answers import Answers
 from .cached import Stamp
 from .flight import Caller, Flight, Listener
 from .loaded import Loaded, UnusableError
-from .partial import StoredParts
+from .partial import Keeping, StoredParts
 from .parts import Parts
 from .stored import Found, StoredAnswers, directives_of, preconditions_of, question
 
@@ -66,6 +66,11 @@ class Loader:
         self._parts = parts
         self._stored = StoredAnswers(parts)
         self._answers = Answers(parts)
+        self._keeping = Keeping()
+
+    async def drain(self) -> None:
+        """Wait until what is kept of downloads that broke off is with the disk tier."""
+        await self._keeping.drain()
 
     async def load(self, request: ImageRequest, caller: Caller, *, wants_body: bool = True) -> Loaded:
         """The answer to a request. ``wants_body`` is a hint: False spares a disk read where it may.
@@ -181,6 +186,7 @@ class Loader:
         parts = self._parts
         stamp = self._stamp(request)
         scope = await self._stored.scope(request)
+        await self._keeping.settled(request.key_hash)
         asked_at, started = parts.clock.time(), parts.clock.monotonic()
         found, decision = await self._look(request, scope, wants_body)
         read_time = parts.clock.monotonic() - started
@@ -347,7 +353,7 @@ class Loader:
     ) -> Loaded:
         """One question to the server, and a second, plain one if a 304 speaks of nothing that is stored."""
         entry, secret = found.entry, await self._parts.cache.disk.secret()
-        beginnings = StoredParts(self._parts, request, scope, stamp, found.beginnings, secret=secret)
+        beginnings = StoredParts(self._parts, self._keeping, request, scope, stamp, found.beginnings, secret=secret)
         download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=is_plain)
         if download.status == 304:
             sent, received = download.request.headers, download.headers

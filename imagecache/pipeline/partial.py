@@ -8,10 +8,15 @@ of these; a 206 is an answer to somebody's own Range.
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import functools
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..entry import Entry
 from ..headers import Headers
@@ -28,11 +33,46 @@ from .cached import Stamp
 from .parts import Parts
 from .stored import StoredAnswers
 
+logger = logging.getLogger("imagecache")
+
 KEPT_FOR = 86_400.0
 """Seconds for which a beginning is kept: whoever has not come back for it by then starts anew."""
 
 _DIGEST_LENGTH = 32
 _NEVER_FOUND = (CachePolicy.RELOAD, CachePolicy.RELOAD_END_TO_END)
+
+
+class Keeping:
+    """What is on its way to the disk. It outlives the call that broke off, and a manager's closing waits for it."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, set[asyncio.Task[None]]] = {}
+
+    def start(self, key_hash: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run it behind, in an empty context."""
+        task = asyncio.get_running_loop().create_task(coroutine, context=contextvars.Context())
+        self._tasks.setdefault(key_hash, set()).add(task)
+        task.add_done_callback(functools.partial(self._ended, key_hash))
+
+    async def settled(self, key_hash: str) -> None:
+        """Wait until it can be found: whoever asks again at once is to go on with it."""
+        if key_hash in self._tasks:
+            await asyncio.wait(self._tasks[key_hash])
+
+    async def drain(self) -> None:
+        """Wait for all of it."""
+        while self._tasks:
+            await self.settled(next(iter(self._tasks)))
+            await asyncio.sleep(0)
+
+    def _ended(self, key_hash: str, task: asyncio.Task[None]) -> None:
+        tasks = self._tasks[key_hash]
+        tasks.discard(task)
+        if not tasks:
+            del self._tasks[key_hash]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Nobody's image depends on it.
+            logger.warning("the beginning of an image could not be kept: %r", error)
 
 
 class StoredParts:
@@ -41,6 +81,7 @@ class StoredParts:
     def __init__(
         self,
         parts: Parts,
+        keeping: Keeping,
         request: ImageRequest,
         scope: str,
         stamp: Stamp,
@@ -49,6 +90,7 @@ class StoredParts:
         secret: bytes,
     ) -> None:
         self._parts = parts
+        self._keeping = keeping
         self._request = request
         self._scope = scope
         self._stamp = stamp
@@ -96,7 +138,7 @@ class StoredParts:
         """Keep what came from ``start`` on, in the background, where HTTP lets it be stored."""
         head = part.head
         if not self._is_over and not forbids_storing(head.request.headers, head.headers):
-            self._parts.flights.start(self._keep(head, part.total, start, read, self._era))
+            self._keeping.start(self._request.key_hash, self._keep(head, part.total, start, read, self._era))
 
     def forget(self) -> None:
         """What is kept is of no use."""
