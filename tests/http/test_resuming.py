@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from imagecache.headers import Headers
-from imagecache.http.resuming import resume_fields, resume_validator, rest_length, whole_headers
+from imagecache.http.resuming import rest_length, resume_fields, resume_validator, whole_headers
 
 NOW = 1_800_000_000.0
 ETAG = '"v1"'
