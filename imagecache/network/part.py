@@ -12,7 +12,7 @@ from ..headers import Headers
 from ..http.resuming import rest_length, resume_fields, resume_validator, whole_headers
 from ..http.storing import vary_fields
 from ..request import DownloadRequest
-from .body import Body, announced_length
+from .body import Body, SpoolFile, announced_length
 from .download import Download
 
 MIN_PART = 64 * 1024
@@ -70,6 +70,10 @@ class PartStore(Protocol):
         """Keep what came from ``start`` on; ``read`` gives it, and may be called in a worker thread."""
         ...
 
+    def open_spool(self) -> SpoolFile | None:
+        """A file for a long body, to be written while it comes."""
+        ...
+
     def forget(self) -> None:
         """What is kept is of no use: the server has another version by now, or none to go on with."""
 
@@ -120,9 +124,17 @@ class Resumption:
 
     def broke_off(self) -> None:
         """There is no other try: give what came to be kept."""
-        part = self.part
-        if part is not None and self._store is not None and part.is_worth_it and part.body.size > part.kept:
-            self._keep(part, self._store)
+        part, self.part = self.part, None
+        if part is None:
+            return
+        if self._store is not None and part.is_worth_it and part.body.size > part.kept:
+            self._keep(part, self._store, is_last=True)
+        else:
+            part.body.discard()
+
+    def holds(self, body: Body) -> bool:
+        """Whether that is gone on with, by another try or call."""
+        return self.part is not None and self.part.body is body
 
     def check_end(self) -> None:
         """The answer has ended. Raises TruncatedBodyError if what is there now is not as long as was told."""
@@ -135,11 +147,20 @@ class Resumption:
 
     def drop(self) -> None:
         """What came is no beginning of what the server has, or of nothing that may be used."""
-        self.part = None
+        part, self.part = self.part, None
+        if part is not None:
+            part.body.discard()
         if self._store is not None:
             self._store.forget()
 
-    def _keep(self, part: Part, store: PartStore) -> None:
+    def _keep(self, part: Part, store: PartStore, *, is_last: bool = False) -> None:
         start, part.kept = part.kept, part.body.size
-        pieces = part.body.since(start)
-        store.keep(part, start, lambda: b"".join(pieces))
+        read = part.body.since(start)
+
+        def read_last() -> bytes:
+            try:
+                return read()
+            finally:
+                part.body.discard()
+
+        store.keep(part, start, read_last if is_last else read)

@@ -24,14 +24,16 @@ from ..errors import (
     RequestModifierError,
     ResponseError,
     ResponseRefusedError,
+    TruncatedBodyError,
 )
 from ..headers import Headers
+from ..http.storing import forbids_storing
 from ..keys import check_url, display_url
 from ..metrics import Metrics
 from ..protocols import Redirect, RedirectHandler, RequestModifier, ResponseInfo, RetryContext, RetryStrategy
 from ..request import DownloadRequest, ProgressCallback
 from .answers import BODILESS, header_fields, status_refusal
-from .body import Body, BodyCount, decoded_headers, read_body
+from .body import Body, BodyCount, SpoolFile, decoded_headers, read_body
 from .connector import MAX_FIELD, READ_BUFFER, literal_refusal
 from .download import Download
 from .faults import as_our_error, cause_of
@@ -302,24 +304,34 @@ class NetworkTask:
         # Asking nobody costs a coroutine, and most downloads have no delegate.
         if delegates.listens("did_receive_response") and False in await delegates.ask("did_receive_response", info):
             raise ResponseRefusedError(f"a delegate refused the response ({status})")
-        body, data_replaced = b"", False
+        body, data_replaced, spool = b"", False, None
         if status in BODILESS or request.method == "HEAD":
             response.release()
         else:
             head = self._brought(request, status, headers, b"", redirects, first)
-            body = await self._read(response, rest, head, part)
+            body, spool = await self._read(response, rest, head, part)
+            try:
+                body, data_replaced = await self._checked(body)
+            except BaseException:
+                if spool is not None:
+                    spool.discard()
+                raise
+            if data_replaced and spool is not None:
+                spool.discard()
+                spool = None
             if call.decode_body:
                 headers = decoded_headers(headers)
-            if delegates.listens("did_download_data"):
-                replaced = await delegates.replace_data(body, self._asked.url)
-                if replaced is None:
-                    raise ResponseRefusedError("a delegate rejected the bytes")
-                data_replaced, body = replaced != body, replaced
-            if self._call.check is not None:
-                await self._check(self._call.check, body)
         self.response = info
         return self._brought(
-            request, status, headers, body, redirects, first, data_replaced=data_replaced, resumed_at=resumed_at
+            request,
+            status,
+            headers,
+            body,
+            redirects,
+            first,
+            data_replaced=data_replaced,
+            resumed_at=resumed_at,
+            spool=spool,
         )
 
     def _brought(
@@ -333,6 +345,7 @@ class NetworkTask:
         *,
         data_replaced: bool = False,
         resumed_at: int = 0,
+        spool: SpoolFile | None = None,
     ) -> Download:
         return Download(
             request=request,
@@ -349,6 +362,7 @@ class NetworkTask:
             modified=first.url != split_userinfo(self._asked.url)[0],
             data_replaced=data_replaced,
             resumed_at=resumed_at,
+            spool=spool,
         )
 
     async def _judge(self, request: DownloadRequest, info: ResponseInfo) -> None:
@@ -366,16 +380,20 @@ class NetworkTask:
 
     async def _read(
         self, response: aiohttp.ClientResponse, headers: Headers, head: Download, part: Part | None
-    ) -> bytes:
+    ) -> tuple[bytes, SpoolFile | None]:
         """The body behind ``headers``, with what was there of it before; ``head`` is that of the whole."""
         began = self._tools.clock.monotonic()
         resumption = self._resumption
         if part is None:
-            body = Body(self._tools.options.max_body)
+            parts = self._call.parts
+            # What may not be stored is not written for a while, either (RFC 9111, 5.2.2.5).
+            may_spool = parts is not None and not forbids_storing(head.request.headers, headers)
+            body = Body(self._tools.options.max_body, parts.open_spool if parts is not None and may_spool else None)
             resumption.begin(head, body)
         else:
             body = part.body
             resumption.go_on(part, head)
+        has_come = False
         try:
             await read_body(
                 response,
@@ -388,6 +406,8 @@ class NetworkTask:
                 checkpoint=resumption.checkpoint if resumption.part is not None else None,
             )
             resumption.check_end()
+            whole = await _whole(body)
+            has_come = True
         except ResponseError:
             resumption.drop()
             raise
@@ -397,10 +417,24 @@ class NetworkTask:
             raise as_our_error(error, self._shown) from cause_of(error)
         finally:
             self._metrics.transfer += self._tools.clock.monotonic() - began
+            if not (has_come or resumption.holds(body)):
+                body.discard()
         self.watch.rest()
         # The connection is free again; what follows needs none.
         self._leave_slot()
-        return body.whole()
+        return whole, body.spool
+
+    async def _checked(self, body: bytes) -> tuple[bytes, bool]:
+        """The bytes as delegates and the call's own check let them through, and whether they are others now."""
+        delegates, came = self._tools.delegates, body
+        if delegates.listens("did_download_data"):
+            replaced = await delegates.replace_data(body, self._asked.url)
+            if replaced is None:
+                raise ResponseRefusedError("a delegate rejected the bytes")
+            body = replaced
+        if self._call.check is not None:
+            await self._check(self._call.check, body)
+        return body, body != came
 
     async def _check(self, check: Check, body: bytes) -> None:
         try:
@@ -436,6 +470,14 @@ class NetworkTask:
         self._metrics.bytes_received = self._count.received
         self._metrics.total = self._tools.clock.monotonic() - self._began
         return self._metrics
+
+
+async def _whole(body: Body) -> bytes:
+    try:
+        return await body.whole()
+    except OSError as error:
+        # Another try will see that its file does not work, and do without.
+        raise TruncatedBodyError(f"what came of the body cannot be read back: {error.strerror}") from error
 
 
 async def prepared(asked: DownloadRequest, defaults: Headers, modifiers: Sequence[RequestModifier]) -> DownloadRequest:

@@ -366,20 +366,29 @@ class Loader:
                 return self._answers.not_modified(request, entry, download, stamp)
             download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=True)
         try:
-            checksum, header = await self._inspected(request, download)
+            return await self._received(request, scope, entry, download, beginnings)
         except ImageError:
             beginnings.forget()
             if not download.resumed_at:
                 raise
             # Whoever vouched for it: beginning and rest make no image.
             download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=True)
-            checksum, header = await self._inspected(request, download)
-        beginnings.finish()
-        return self._answers.received(request, scope, entry, download, checksum, header, secret=secret)
+            return await self._received(request, scope, entry, download, beginnings)
 
-    async def _inspected(self, request: ImageRequest, download: Download) -> tuple[str, ImageHeader]:
-        rules, url = self._parts.rules, display_url(request.url)
-        return await self._parts.workers.run(_inspect, download.body, rules.limits, url)
+    async def _received(
+        self, request: ImageRequest, scope: str, previous: Entry | None, download: Download, beginnings: StoredParts
+    ) -> Loaded:
+        """A whole body, looked at; raises ImageError if it is no image that may be decoded."""
+        parts, url = self._parts, display_url(request.url)
+        try:
+            checksum, header = await parts.workers.run(_inspect, download.body, parts.rules.limits, url)
+            beginnings.finish()
+            secret = await parts.cache.disk.secret()
+            return self._answers.received(request, scope, previous, download, checksum, header, secret=secret)
+        finally:
+            if download.spool is not None:
+                # Unless it was handed over.
+                download.spool.discard()
 
     async def _download(
         self,

@@ -24,7 +24,7 @@ from ..http.ranges import announced_part
 from ..http.resuming import resume_validator
 from ..http.storing import VaryFields, forbids_storing, vary_fields
 from ..metrics import Metrics
-from ..network.body import Body
+from ..network.body import Body, SpoolFile
 from ..network.download import Download
 from ..network.part import Part
 from ..request import CachePolicy, DownloadRequest, ImageRequest
@@ -100,6 +100,7 @@ class StoredParts:
         self._rows = list(found)
         # Which try's: what is still being hashed when all is forgotten must not come after it.
         self._era = 0
+        self._turn = asyncio.Lock()
         self._is_over = False
 
     async def find(self, request: DownloadRequest) -> Part | None:
@@ -112,13 +113,15 @@ class StoredParts:
         self._usable = []
         headers = first.headers.without("Content-Range")
         validator = resume_validator(request.method, first.status, request.headers, headers, now=first.response_time)
-        body = Body(self._parts.downloader.options.max_body)
+        body = Body(self._parts.downloader.options.max_body, self.open_spool)
         by_start = {_place(e)[0]: e for e in mine if _is_same_version(e, first)}
         while validator is not None and (entry := by_start.get(body.size)) is not None:
             stretch = await StoredAnswers(self._parts).read(entry)
             if not stretch or body.size + len(stretch) > body.limit:
                 break
             body.add(stretch)
+            if body.is_heavy:
+                await body.relieve()
         if validator is None or not body.size:
             return None
         head = Download(
@@ -140,6 +143,10 @@ class StoredParts:
         if not self._is_over and not forbids_storing(head.request.headers, head.headers):
             self._keeping.start(self._request.key_hash, self._keep(head, part.total, start, read, self._era))
 
+    def open_spool(self) -> SpoolFile | None:
+        """A file in the cache's own folder."""
+        return self._parts.cache.disk.spool(self._request.key_hash)
+
     def forget(self) -> None:
         """What is kept is of no use."""
         self._era += 1
@@ -154,7 +161,9 @@ class StoredParts:
 
     async def _keep(self, head: Download, total: int | None, start: int, read: Callable[[], bytes], era: int) -> None:
         parts = self._parts
-        body, checksum = await parts.workers.run(_read_and_hash, read)
+        async with self._turn:
+            # One after the other: what lies behind a gap is of no use.
+            body, checksum = await parts.workers.run(_read_and_hash, read)
         entry = Answers(parts).entry(
             self._request, self._scope, head, checksum, secret=self._secret, namespace="partial"
         )

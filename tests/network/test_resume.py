@@ -369,6 +369,9 @@ class Shelf:
         self.kept[start] = read()
         self.heads.append(part.head)
 
+    def open_spool(self) -> None:
+        return None
+
     def forget(self) -> None:
         self.forgotten += 1
 
