@@ -59,6 +59,12 @@ class Part:
         return whole_headers(self.head.headers, rest, length)
 
 
+def is_worth_keeping(headers: Headers) -> bool:
+    """Whether an answer is so long that a beginning of it may be worth keeping: nearly all images are not."""
+    length = announced_length(headers)
+    return length is None or length >= MIN_PART
+
+
 class PartStore(Protocol):
     """Where beginnings are kept over the end of a download, those of one call."""
 
@@ -94,14 +100,14 @@ class Resumption:
         part = self.part
         return part if part is not None and part.is_worth_it and part.belongs_to(request) else None
 
-    def begin(self, head: Download, body: Body) -> None:
-        """A whole answer begins to come."""
-        received = head.headers
-        validator = resume_validator(
-            head.request.method, head.status, head.request.headers, received, now=head.response_time
-        )
+    def begin(self, head: Download | None, body: Body) -> None:
+        """A whole answer begins to come; ``head`` is None for one that is not worth keeping."""
         if self.part is not None:
             self.drop()
+        if head is None:
+            return
+        sent, received = head.request, head.headers
+        validator = resume_validator(sent.method, head.status, sent.headers, received, now=head.response_time)
         if validator is not None:
             self.part = Part(head, validator, announced_length(received), body)
         self._kept_at = self._clock.monotonic()

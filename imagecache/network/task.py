@@ -9,6 +9,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 import aiohttp
@@ -39,7 +40,7 @@ from .download import Download
 from .faults import as_our_error, cause_of
 from .guard import AddressGuard
 from .hosts import HostLimiter, Slot
-from .part import Part, PartStore, Resumption
+from .part import Part, PartStore, Resumption, is_worth_keeping
 from .priority import PriorityTicket
 from .redirects import check_hop, is_conditional, is_redirect, next_request, without_conditions
 from .retry import retry_after_seconds
@@ -308,7 +309,9 @@ class NetworkTask:
         if status in BODILESS or request.method == "HEAD":
             response.release()
         else:
-            head = self._brought(request, status, headers, b"", redirects, first)
+            head = None
+            if is_worth_keeping(headers):
+                head = self._brought(request, status, headers, b"", redirects, first)
             body, spool = await self._read(response, rest, head, part)
             try:
                 body, data_replaced = await self._checked(body)
@@ -379,16 +382,14 @@ class NetworkTask:
         raise BadStatusError(refusal, status=status, headers=info.headers, retry_after=retry_after)
 
     async def _read(
-        self, response: aiohttp.ClientResponse, headers: Headers, head: Download, part: Part | None
+        self, response: aiohttp.ClientResponse, headers: Headers, head: Download | None, part: Part | None
     ) -> tuple[bytes, SpoolFile | None]:
-        """The body behind ``headers``, with what was there of it before; ``head`` is that of the whole."""
+        """The body behind ``headers``, with what was there of it before; ``head`` is that of the whole, None for one
+        that is too short to be gone on with."""
         began = self._tools.clock.monotonic()
         resumption = self._resumption
-        if part is None:
-            parts = self._call.parts
-            # What may not be stored is not written for a while, either (RFC 9111, 5.2.2.5).
-            may_spool = parts is not None and not forbids_storing(head.request.headers, headers)
-            body = Body(self._tools.options.max_body, parts.open_spool if parts is not None and may_spool else None)
+        if part is None or head is None:
+            body = Body(self._tools.options.max_body, None if head is None else partial(self._open_spool, head))
             resumption.begin(head, body)
         else:
             body = part.body
@@ -423,6 +424,13 @@ class NetworkTask:
         # The connection is free again; what follows needs none.
         self._leave_slot()
         return whole, body.spool
+
+    def _open_spool(self, head: Download) -> SpoolFile | None:
+        parts = self._call.parts
+        # What may not be stored is not written for a while, either (RFC 9111, 5.2.2.5).
+        if parts is None or forbids_storing(head.request.headers, head.headers):
+            return None
+        return parts.open_spool()
 
     async def _checked(self, body: bytes) -> tuple[bytes, bool]:
         """The bytes as delegates and the call's own check let them through, and whether they are others now."""
