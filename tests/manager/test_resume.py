@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from imagecache import (
     hash_for_key,
 )
 from imagecache.entry import Entry
+from imagecache.pipeline import partial
 from imagecache.pipeline.partial import KEPT_FOR
 from imagecache.testing import Answer, FakeClock, ImageServer, LoggedRequest, picture
 
@@ -196,6 +198,67 @@ async def test_closing_waits_for_what_is_just_being_kept(server: ImageServer, tm
     async with manager(tmp_path) as images:
         await whole(images, url)
     assert asked(server)[-1][2] == 206
+
+
+class HeldHash:
+    """Holds what is just being kept, in its worker thread."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.entered, self.release, self.calls = threading.Event(), threading.Event(), 0
+        self._hash = partial._read_and_hash
+        patch.setattr(partial, "_read_and_hash", self)
+
+    def __call__(self, read: Callable[[], bytes]) -> tuple[bytes, str]:
+        self.calls += 1
+        self.entered.set()
+        assert self.release.wait(30)
+        return self._hash(read)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> HeldHash:
+    return HeldHash(monkeypatch)
+
+
+async def test_closing_does_not_end_before_what_came_is_kept(
+    server: ImageServer, tmp_path: Path, held: HeldHash
+) -> None:
+    url = server.add("/a.png", LARGE)
+    images = manager(tmp_path)
+    await cut(images, server, url)
+    assert await asyncio.to_thread(held.entered.wait, 30)
+    closing = asyncio.create_task(images.aclose())
+    done, _ = await asyncio.wait({closing}, timeout=0.1)
+    assert not done
+    held.release.set()
+    await closing
+    async with manager(tmp_path) as again:
+        await whole(again, url)
+    assert asked(server)[-1][2] == 206
+
+
+async def test_what_came_is_kept_in_its_order_so_that_a_crash_leaves_no_gap(
+    server: ImageServer, tmp_path: Path, held: HeldHash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagecache.network.part.CHECKPOINT", 0.0)
+    async with manager(tmp_path, decode_threads=4) as images:
+        url = server.add("/a.png", LARGE)
+        server.always("/a.png", Answer(chunk_size=70_000, chunk_delay=0.01))
+        await images.fetch_image(url)
+        assert held.calls == 1
+        held.release.set()
+
+
+async def test_what_is_still_being_kept_when_the_whole_has_come_is_not_stored_any_more(
+    server: ImageServer, tmp_path: Path, held: HeldHash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagecache.network.part.CHECKPOINT", 0.0)
+    async with manager(tmp_path, decode_threads=4) as images:
+        url = server.add("/a.png", LARGE)
+        await images.fetch_image(url)
+        assert held.calls == 1
+        held.release.set()
+        assert [entry.row.namespace for entry in await rows(images, url)] == ["image"]
 
 
 async def test_a_retry_of_the_same_call_needs_no_disk(server: ImageServer) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from imagecache.errors import BodyTooLargeError, ImageCacheError, NetworkError, TruncatedBodyError
 from imagecache.headers import Headers
+from imagecache.network.body import Body
 from imagecache.network.download import Download
 from imagecache.network.downloader import ImageDownloader
 from imagecache.network.part import CHECKPOINT, MIN_PART, Part
@@ -504,3 +505,11 @@ async def test_nothing_is_kept_of_a_body_that_is_refused(origin: Origin, make: M
     with pytest.raises(BodyTooLargeError):
         await make(NetworkOptions(max_body=CUT)).download(origin.url, parts=shelf)
     assert shelf.kept == {}
+
+
+@pytest.mark.parametrize("start", range(7))
+def test_what_came_since_a_position_begins_just_there(start: int) -> None:
+    body = Body(100)
+    for piece in (b"ab", b"cde", b"f"):
+        body.add(piece)
+    assert body.since(start)() == b"abcdef"[start:]
