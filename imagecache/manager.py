@@ -449,6 +449,7 @@ class ImageManager:
         self._others.stop()
         await self._flights.close()
         await self.downloader.aclose()
+        await self._loader.drain()
         await self.cache.aclose()
         self._workers.shutdown()
         await self._delegates.drain()

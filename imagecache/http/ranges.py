@@ -62,12 +62,18 @@ def part_of(content_range: str | None, byte_count: int) -> tuple[int, int, int |
 
     None for what cannot be read, for several parts, and where the body is not as long as that says.
     """
+    part = announced_part(content_range)
+    return part if part is not None and part[1] - part[0] == byte_count else None
+
+
+def announced_part(content_range: str | None) -> tuple[int, int, int | None] | None:
+    """What a Content-Range says: start, position behind the end, and length of the whole; None for what cannot be."""
     found = _CONTENT_RANGE.fullmatch((content_range or "").strip(" \t"))
     if found is None:
         return None
     first, last = _position(found["first"]), _position(found["last"])
     length = None if found["length"] == "*" else _position(found["length"])
-    if last < first or (length is not None and last >= length) or last + 1 - first != byte_count:
+    if last < first or (length is not None and last >= length):
         return None
     return first, last + 1, length
 

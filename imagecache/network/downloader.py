@@ -24,6 +24,7 @@ from .download import Download
 from .faults import as_our_error
 from .guard import AddressGuard
 from .hosts import HostLimiter, as_ticket
+from .part import PartStore
 from .priority import PriorityTicket
 from .retry import BackoffRetryStrategy
 from .settings import NetworkOptions
@@ -122,6 +123,7 @@ class ImageDownloader:
         retry: bool = True,
         decode_body: bool = True,
         check: Check | None = None,
+        parts: PartStore | None = None,
     ) -> Download:
         """The answer to one request, read whole.
 
@@ -132,7 +134,9 @@ class ImageDownloader:
         for no limit, absent for the options'). ``max_retry_after`` is in seconds, too (``inf``: whatever fits the
         total). ``retry=False`` is one try, whatever the strategy says; ``decode_body=False`` leaves a content coding
         as it came. ``on_refused`` is given the head of an answer whose status is no success, before that is raised.
-        ``check`` looks at the whole body, sync or async; what it raises is the download's error.
+        ``check`` looks at the whole body, sync or async; what it raises is the download's error. ``parts`` is where
+        the beginning of an answer that breaks off is kept, and looked for before anything is sent; a try of this very
+        call goes on from where the one before broke off in any case.
 
         Raises RequestError, NetworkError and ResponseError with all their kinds, and ManagerClosedError if the
         downloader is closed.
@@ -153,6 +157,7 @@ class ImageDownloader:
             on_start=on_start,
             on_refused=on_refused,
             check=check,
+            parts=parts,
         )
         task = NetworkTask(self._open(asked.url), self._tools, [m for (m,) in self._modifiers], asked, call)
         self._running.add(task)

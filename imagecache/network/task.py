@@ -9,6 +9,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 import aiohttp
@@ -22,20 +23,24 @@ from ..errors import (
     ManagerClosedError,
     RedirectError,
     RequestModifierError,
+    ResponseError,
     ResponseRefusedError,
+    TruncatedBodyError,
 )
 from ..headers import Headers
+from ..http.storing import forbids_storing
 from ..keys import check_url, display_url, shown_url
 from ..metrics import Metrics
 from ..protocols import Redirect, RedirectHandler, RequestModifier, ResponseInfo, RetryContext, RetryStrategy
 from ..request import DownloadRequest, ProgressCallback
 from .answers import BODILESS, header_fields, status_refusal
-from .body import BodyCount, decoded_headers, read_body
+from .body import Body, BodyCount, SpoolFile, decoded_headers, read_body
 from .connector import MAX_FIELD, READ_BUFFER, literal_refusal
 from .download import Download
 from .faults import as_our_error, cause_of
 from .guard import AddressGuard
 from .hosts import HostLimiter, Slot
+from .part import Part, PartStore, Resumption, is_worth_keeping
 from .priority import PriorityTicket
 from .redirects import check_hop, is_conditional, is_redirect, next_request, without_conditions
 from .retry import retry_after_seconds
@@ -80,6 +85,7 @@ class Call:
     on_start: Callable[[], None] | None = None
     on_refused: Callable[[Download], None] | None = None
     check: Check | None = None
+    parts: PartStore | None = None
 
 
 class NetworkTask:
@@ -101,6 +107,7 @@ class NetworkTask:
         self._shown = display_url(asked.url)
         self._metrics = Metrics()
         self._count = BodyCount()
+        self._resumption = Resumption(tools.clock, call.parts)
         self._began = tools.clock.monotonic()
         self._slot: Slot | None = None
         self._slot_host = ""
@@ -112,6 +119,12 @@ class NetworkTask:
 
     async def run(self) -> Download:
         """Try until it is done or not worth another try. Raises what the last try ended with."""
+        try:
+            return await self._run()
+        finally:
+            self._resumption.broke_off()
+
+    async def _run(self) -> Download:
         while True:
             self._metrics.tries += 1
             try:
@@ -140,11 +153,11 @@ class NetworkTask:
         try:
             while True:
                 await self._take_slot(request)
-                response = await self._send(request)
+                response, part = await self._ask(request)
                 try:
                     headers = header_fields(response.headers.items())
                     if not (self._call.follow_redirects and is_redirect(response.status, headers)):
-                        return await self._receive(request, response, headers, tuple(redirects), first)
+                        return await self._receive(request, response, headers, tuple(redirects), first, part)
                     # Gives a connection back whose small body came with the head, and closes any other.
                     response.release()
                     redirect, request = await self._follow(seen, response.status, headers.get_all("location")[0])
@@ -181,6 +194,24 @@ class NetworkTask:
         slot, self._slot = self._slot, None
         if slot is not None:
             slot.release()
+
+    async def _ask(self, request: DownloadRequest) -> tuple[aiohttp.ClientResponse, Part | None]:
+        """The answer to a request; and if that is the rest of one that broke off, what is there of it."""
+        part = await self._resumption.part_for(request)
+        if part is None:
+            return await self._send(request), None
+        response = await self._send(part.rest_of(request))
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
+            if part.length_with(header_fields(response.headers.items())) is not None:
+                return response, part
+        elif response.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return response, None
+        # Ranges are not this server's strength, or the image is another: from the start, as if nothing had come.
+        logger.debug("%s is not gone on with after %d bytes (%d)", self._shown, part.body.size, response.status)
+        response.close()
+        self._resumption.drop()
+        self.watch.rest()
+        return await self._send(request), None
 
     async def _send(self, request: DownloadRequest) -> aiohttp.ClientResponse:
         target = target_of(request.url)
@@ -254,10 +285,15 @@ class NetworkTask:
         headers: Headers,
         redirects: tuple[Redirect, ...],
         first: DownloadRequest,
+        part: Part | None,
     ) -> Download:
         """Judge the head, ask the delegates, read and check the body."""
         call, delegates, status = self._call, self._tools.delegates, response.status
         self.watch.rest()
+        resumed_at, rest = 0, headers
+        if part is not None and (length := part.length_with(rest)) is not None:
+            # The rest is this request's own affair: for everybody else the whole has come.
+            resumed_at, status, headers = part.body.size, HTTPStatus.OK.value, part.headers_with(rest, length)
         info = ResponseInfo(request.url, status, headers)
         if not call.any_status:
             try:
@@ -269,22 +305,37 @@ class NetworkTask:
         # Asking nobody costs a coroutine, and most downloads have no delegate.
         if delegates.listens("did_receive_response") and False in await delegates.ask("did_receive_response", info):
             raise ResponseRefusedError(f"a delegate refused the response ({status})")
-        body, data_replaced = b"", False
+        body, data_replaced, spool = b"", False, None
         if status in BODILESS or request.method == "HEAD":
             response.release()
         else:
-            body = await self._read(response, headers)
+            head = None
+            if is_worth_keeping(headers):
+                head = self._brought(request, status, headers, b"", redirects, first)
+            body, spool = await self._read(response, rest, head, part)
+            try:
+                body, data_replaced = await self._checked(body)
+            except BaseException:
+                if spool is not None:
+                    spool.discard()
+                raise
+            if data_replaced and spool is not None:
+                spool.discard()
+                spool = None
             if call.decode_body:
                 headers = decoded_headers(headers)
-            if delegates.listens("did_download_data"):
-                replaced = await delegates.replace_data(body, self._asked.url)
-                if replaced is None:
-                    raise ResponseRefusedError("a delegate rejected the bytes")
-                data_replaced, body = replaced != body, replaced
-            if self._call.check is not None:
-                await self._check(self._call.check, body)
         self.response = info
-        return self._brought(request, status, headers, body, redirects, first, data_replaced=data_replaced)
+        return self._brought(
+            request,
+            status,
+            headers,
+            body,
+            redirects,
+            first,
+            data_replaced=data_replaced,
+            resumed_at=resumed_at,
+            spool=spool,
+        )
 
     def _brought(
         self,
@@ -296,6 +347,8 @@ class NetworkTask:
         first: DownloadRequest,
         *,
         data_replaced: bool = False,
+        resumed_at: int = 0,
+        spool: SpoolFile | None = None,
     ) -> Download:
         return Download(
             request=request,
@@ -311,6 +364,8 @@ class NetworkTask:
             metrics=self._finished_metrics(),
             modified=first.url != split_userinfo(self._asked.url)[0],
             data_replaced=data_replaced,
+            resumed_at=resumed_at,
+            spool=spool,
         )
 
     async def _judge(self, request: DownloadRequest, info: ResponseInfo) -> None:
@@ -326,28 +381,68 @@ class NetworkTask:
             refusal += f" and asks to come back in {retry_after:.0f} s"
         raise BadStatusError(refusal, status=status, headers=info.headers, retry_after=retry_after)
 
-    async def _read(self, response: aiohttp.ClientResponse, headers: Headers) -> bytes:
+    async def _read(
+        self, response: aiohttp.ClientResponse, headers: Headers, head: Download | None, part: Part | None
+    ) -> tuple[bytes, SpoolFile | None]:
+        """The body behind ``headers``, with what was there of it before; ``head`` is that of the whole, None for one
+        that is too short to be gone on with."""
         began = self._tools.clock.monotonic()
+        resumption = self._resumption
+        if part is None or head is None:
+            body = Body(self._tools.options.max_body, None if head is None else partial(self._open_spool, head))
+            resumption.begin(head, body)
+        else:
+            body = part.body
+            resumption.go_on(part, head)
+        has_come = False
         try:
-            body = await read_body(
+            await read_body(
                 response,
                 headers,
-                max_body=self._tools.options.max_body,
+                body=body,
                 watch=self.watch,
                 count=self._count,
                 progress=self._call.progress,
                 decode=self._call.decode_body,
+                checkpoint=resumption.checkpoint if resumption.part is not None else None,
             )
+            resumption.check_end()
+            whole = await _whole(body)
+            has_come = True
+        except ResponseError:
+            resumption.drop()
+            raise
         except ImageCacheError:
             raise
         except Exception as error:
             raise as_our_error(error, self._shown) from cause_of(error)
         finally:
             self._metrics.transfer += self._tools.clock.monotonic() - began
+            if not (has_come or resumption.holds(body)):
+                body.discard()
         self.watch.rest()
         # The connection is free again; what follows needs none.
         self._leave_slot()
-        return body
+        return whole, body.spool
+
+    def _open_spool(self, head: Download) -> SpoolFile | None:
+        parts = self._call.parts
+        # What may not be stored is not written for a while, either (RFC 9111, 5.2.2.5).
+        if parts is None or forbids_storing(head.request.headers, head.headers):
+            return None
+        return parts.open_spool()
+
+    async def _checked(self, body: bytes) -> tuple[bytes, bool]:
+        """The bytes as delegates and the call's own check let them through, and whether they are others now."""
+        delegates, came = self._tools.delegates, body
+        if delegates.listens("did_download_data"):
+            replaced = await delegates.replace_data(body, self._asked.url)
+            if replaced is None:
+                raise ResponseRefusedError("a delegate rejected the bytes")
+            body = replaced
+        if self._call.check is not None:
+            await self._check(self._call.check, body)
+        return body, body != came
 
     async def _check(self, check: Check, body: bytes) -> None:
         try:
@@ -383,6 +478,14 @@ class NetworkTask:
         self._metrics.bytes_received = self._count.received
         self._metrics.total = self._tools.clock.monotonic() - self._began
         return self._metrics
+
+
+async def _whole(body: Body) -> bytes:
+    try:
+        return await body.whole()
+    except OSError as error:
+        # Another try will see that its file does not work, and do without.
+        raise TruncatedBodyError(f"what came of the body cannot be read back: {error.strerror}") from error
 
 
 async def prepared(asked: DownloadRequest, defaults: Headers, modifiers: Sequence[RequestModifier]) -> DownloadRequest:

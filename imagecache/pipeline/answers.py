@@ -132,7 +132,8 @@ class Answers:
         stored = None
         if may_store:
             parts.drop_made_of_others(entry, checksum)
-            stored = parts.cache.put(entry, download.body, protection=request.protection)
+            written = None if download.spool is None else download.spool.hand_over()
+            stored = parts.cache.put(entry, download.body, protection=request.protection, written=written)
             if is_unchanged:
                 parts.renew_memory(entry)
         elif is_answer:
@@ -153,6 +154,7 @@ class Answers:
             metrics=download.metrics,
             stored=stored,
             forward_status=download.status,
+            was_resumed=download.resumed_at > 0,
         )
 
     def refused(self, request: ImageRequest, scope: str, download: Download, *, secret: bytes) -> None:

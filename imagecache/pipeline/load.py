@@ -18,6 +18,7 @@ from ..entry import Entry, RowKey
 from ..errors import (
     BadStatusError,
     ConnectionFailedError,
+    ImageError,
     NotInCacheError,
     PreconditionFailedError,
     TimedOutError,
@@ -38,6 +39,7 @@ from .answers import Answers
 from .cached import Stamp
 from .flight import Caller, Flight, Listener
 from .loaded import Loaded, UnusableError
+from .partial import Keeping, StoredParts
 from .parts import Parts
 from .stored import Found, StoredAnswers, directives_of, preconditions_of, question
 
@@ -68,6 +70,11 @@ class Loader:
         self._parts = parts
         self._stored = StoredAnswers(parts)
         self._answers = Answers(parts)
+        self._keeping = Keeping()
+
+    async def drain(self) -> None:
+        """Wait until what is kept of downloads that broke off is with the disk tier."""
+        await self._keeping.drain()
 
     async def load(self, request: ImageRequest, caller: Caller, *, wants_body: bool = True) -> Loaded:
         """The answer to a request. ``wants_body`` is a hint: False spares a disk read where it may.
@@ -109,7 +116,7 @@ class Loader:
         if request.policy is CachePolicy.CACHE_ONLY or directives_of(request).only_if_cached:
             raise NotInCacheError(error.message, url=display_url(request.url)) from error.__cause__
         scope = await self._stored.scope(request)
-        loaded = await self._ask(request, scope, None, Load(), self._stamp(request), listener, is_plain=True)
+        loaded = await self._ask(request, scope, Found(), Load(), self._stamp(request), listener, is_plain=True)
         self._check_preconditions(loaded, request)
         return replace(loaded, forward="miss")
 
@@ -183,6 +190,7 @@ class Loader:
         parts = self._parts
         stamp = self._stamp(request)
         scope = await self._stored.scope(request)
+        await self._keeping.settled(request.key_hash)
         asked_at, started = parts.clock.time(), parts.clock.monotonic()
         found, decision = await self._look(request, scope, wants_body)
         read_time = parts.clock.monotonic() - started
@@ -212,7 +220,7 @@ class Loader:
                     found.entry, found.body, ServedFrom.DISK, may_keep=True, stamp=stamp, stale=stale, metrics=metrics
                 )
             case Validate(_, forward) | Load(_, forward):
-                loaded = await self._ask(request, scope, found.entry, decision, stamp, flight)
+                loaded = await self._ask(request, scope, found, decision, stamp, flight)
                 self._give_back_lease(loaded)
                 return replace(loaded, forward=forward, metrics=replace(loaded.metrics, disk_read=read_time))
         raise AssertionError("nothing stored cannot be served")
@@ -336,32 +344,33 @@ class Loader:
         self,
         request: ImageRequest,
         scope: str,
-        entry: Entry | None,
+        found: Found,
         decision: Validate | Load,
         stamp: Stamp,
         listener: Listener,
         *,
         is_plain: bool = False,
     ) -> Loaded:
-        asked = question(request, decision.fields)
+        asked, entry = question(request, decision.fields), found.entry
         basis = (entry.checksum, entry.etag) if entry is not None else None
         key = ("network", scope, asked.headers, basis, is_plain, *self._way_of(request))
-        work = partial(self._fetch, request, scope, entry, asked, stamp, is_plain)
+        work = partial(self._fetch, request, scope, found, asked, stamp, is_plain)
         return await self._parts.flights.join(key, work, listener)
 
     async def _fetch(
         self,
         request: ImageRequest,
         scope: str,
-        entry: Entry | None,
+        found: Found,
         asked: DownloadRequest,
         stamp: Stamp,
         is_plain: bool,
         flight: Flight[Loaded],
     ) -> Loaded:
         """One question to the server, and a second, plain one if a 304 speaks of nothing that is stored."""
-        parts = self._parts
-        download = await self._download(request, scope, asked, flight, strip_conditions=is_plain)
+        entry, secret = found.entry, await self._parts.cache.disk.secret()
+        beginnings = StoredParts(self._parts, self._keeping, request, scope, stamp, found.beginnings, secret=secret)
+        download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=is_plain)
         if download.status == 304:
             sent, received = download.request.headers, download.headers
             # One that forbids from now on to keep what it speaks of leaves nothing to serve it from, either.
@@ -369,15 +378,35 @@ class Loader:
                 entry is not None and not_modified_fits(entry, sent, received) and not forbids_storing(sent, received)
             )
             if entry is not None and fits:
+                beginnings.finish()
                 return self._answers.not_modified(request, entry, download, stamp)
-            download = await self._download(request, scope, asked, flight, strip_conditions=True)
-        checksum, header = await parts.workers.run(
-            _inspect, download.body, parts.rules.limits, display_url(request.url)
-        )
-        secret = await parts.cache.disk.secret()
-        loaded = self._answers.received(request, scope, entry, download, checksum, header, secret=secret)
+            download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=True)
+        try:
+            loaded = await self._received(request, scope, entry, download, beginnings)
+        except ImageError:
+            beginnings.forget()
+            if not download.resumed_at:
+                raise
+            # Whoever vouched for it: beginning and rest make no image.
+            download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=True)
+            loaded = await self._received(request, scope, entry, download, beginnings)
         # What replaces stored bytes that were of no use is not to be read from there again.
         return loaded if is_plain else await self._put_down(loaded)
+
+    async def _received(
+        self, request: ImageRequest, scope: str, previous: Entry | None, download: Download, beginnings: StoredParts
+    ) -> Loaded:
+        """A whole body, looked at; raises ImageError if it is no image that may be decoded."""
+        parts, url = self._parts, display_url(request.url)
+        try:
+            checksum, header = await parts.workers.run(_inspect, download.body, parts.rules.limits, url)
+            beginnings.finish()
+            secret = await parts.cache.disk.secret()
+            return self._answers.received(request, scope, previous, download, checksum, header, secret=secret)
+        finally:
+            if download.spool is not None:
+                # Unless it was handed over.
+                download.spool.discard()
 
     async def _put_down(self, loaded: Loaded) -> Loaded:
         """The same answer without its bytes, if they are long, would have to wait, and are stored by now."""
@@ -395,6 +424,7 @@ class Loader:
         scope: str,
         asked: DownloadRequest,
         flight: Flight[Loaded],
+        beginnings: StoredParts,
         *,
         strip_conditions: bool,
     ) -> Download:
@@ -412,6 +442,7 @@ class Loader:
                 on_refused=refused.append,
                 total=None,
                 max_retry_after=request.max_retry_after,
+                parts=beginnings,
             )
         except BadStatusError as error:
             if error.status == 412:

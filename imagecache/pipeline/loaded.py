@@ -28,7 +28,8 @@ class Loaded:
 
     ``body`` is None where nobody has needed the bytes yet: ``Loader.with_body`` brings them. ``may_keep`` is False for
     a no-store answer. ``stored`` tells what became of storing it. ``forward`` says why the server was asked, None
-    if it was not, and ``forward_status`` what it answered (RFC 9211, 2.2 and 2.3).
+    if it was not, and ``forward_status`` what it answered (RFC 9211, 2.2 and 2.3). ``was_resumed``: they came in two
+    parts, and nobody but their server says that these belong together.
     """
 
     entry: Entry
@@ -44,6 +45,7 @@ class Loaded:
     stored: asyncio.Future[StoreResult] | None = None
     forward: Forward | None = None
     forward_status: int | None = None
+    was_resumed: bool = False
 
     @property
     def response(self) -> ResponseInfo:

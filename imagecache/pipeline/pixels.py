@@ -146,9 +146,9 @@ class PixelStage:
         except ImageError as error:
             parts.currency.supersede(loaded.entry.row, None)
             parts.cache.disk.discard(loaded.entry)
-            if loaded.served_from is ServedFrom.NETWORK:
+            if loaded.served_from is ServedFrom.NETWORK and not loaded.was_resumed:
                 raise
-            raise UnusableError(f"what is stored cannot be decoded: {error.message}") from error
+            raise UnusableError(f"what was stored cannot be decoded: {error.message}") from error
         parts.counters.decodes += 1
         return Pixels(shared, decode_time=time.perf_counter() - started)
 

@@ -23,11 +23,13 @@ class Found:
     """A stored answer, with its bytes where they were asked for.
 
     ``is_vary_miss``: there is none, though there are answers to the same URL with other request headers.
+    ``beginnings``: what is kept of images that broke off.
     """
 
     entry: Entry | None = None
     body: bytes | None = None
     is_vary_miss: bool = False
+    beginnings: tuple[Entry, ...] = ()
 
 
 class StoredAnswers:
@@ -52,11 +54,13 @@ class StoredAnswers:
         with_body: Callable[[Entry], bool],
     ) -> Found:
         """The stored answer that the request selects (RFC 9111, 4.1)."""
-        parts, seen = self._parts, list[Entry]()
+        parts, seen, partial = self._parts, list[Entry](), list[Entry]()
         headers, as_sent = parts.asked_headers(request), False
         secret = await parts.cache.disk.secret()
 
         def choose(entries: Sequence[Entry]) -> Entry | None:
+            if namespace == "partial":
+                entries = [entry for entry in entries if not is_beginning(entry)]
             seen[:] = entries
             return select(entries, headers, as_sent=as_sent, secret=secret)
 
@@ -68,8 +72,12 @@ class StoredAnswers:
                 namespace=namespace,
                 choose=choose,
                 with_body=with_body,
+                partial=partial if namespace == "image" else None,
             )
-            return Found(is_vary_miss=bool(seen)) if stored is None else Found(stored.entry, stored.body)
+            beginnings = tuple(entry for entry in partial if is_beginning(entry))
+            if stored is None:
+                return Found(is_vary_miss=bool(seen), beginnings=beginnings)
+            return Found(stored.entry, stored.body, beginnings=beginnings)
 
         found = await look()
         if request.policy in _CHOOSE_AS_SENT and self.depends_on_modifiers(seen):
@@ -92,6 +100,11 @@ class StoredAnswers:
             choose=lambda entries: next((e for e in entries if e.row == row and e.checksum == checksum), None),
         )
         return stored.body if stored is not None else None
+
+
+def is_beginning(entry: Entry) -> bool:
+    """Whether a row of the namespace "partial" is of an image that broke off, and no answer to a Range."""
+    return entry.row.namespace == "partial" and entry.status == 200
 
 
 def directives_of(request: ImageRequest) -> RequestDirectives:

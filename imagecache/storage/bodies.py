@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from .folder import READ, is_file, is_folder, make_private, write_new
+from .folder import READ, is_file, is_folder, make_private, open_new, write_new
 from .record import DamagedError
 from .writer_lock import ID_LENGTH
 
@@ -36,12 +36,10 @@ class Bodies:
 
     def write(self, key_hash: str, body: bytes, format_name: str | None) -> str:
         """Write a new file and return its name; OSError, with nothing left behind, if that fails."""
-        if not _KEY_HASH.fullmatch(key_hash):
-            raise ValueError(f"not the hash of a key: {key_hash!r}")
         extension = (format_name or "").lower()
         if not (extension.isascii() and extension.isalnum() and len(extension) <= 8):
             extension = "body"
-        name = f"{key_hash}-{self._writer_id}{next(self._numbers):x}.{extension}"
+        name = self._new_name(key_hash, extension)
         path = self.path(name)
         try:
             if not is_folder(path.parent):
@@ -51,6 +49,23 @@ class Bodies:
             self.drop(name)
             raise
         return name
+
+    def begin(self, key_hash: str) -> tuple[str, int]:
+        """Make a new, empty file; its name, and a descriptor to write and read. For any thread; OSError if it fails."""
+        name = self._new_name(key_hash, "body")
+        path = self.path(name)
+        if not is_folder(path.parent):
+            make_private(path.parent)
+        return name, open_new(path)
+
+    def leave(self, name: str) -> None:
+        """Nobody wants that file any more: it goes when `drop_left` is called next. For any thread; never blocks."""
+        self._left.add(name)
+
+    def _new_name(self, key_hash: str, extension: str) -> str:
+        if not _KEY_HASH.fullmatch(key_hash):
+            raise ValueError(f"not the hash of a key: {key_hash!r}")
+        return f"{key_hash}-{self._writer_id}{next(self._numbers):x}.{extension}"
 
     def drop(self, name: str) -> None:
         """Remove a file that nothing refers to, now or when `drop_left` is called next."""

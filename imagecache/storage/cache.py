@@ -110,9 +110,11 @@ class ImageCache(Generic[V]):
 
     # Storing
 
-    def put(self, entry: Entry, body: bytes, *, protection: Protection | None = None) -> asyncio.Future[StoreResult]:
+    def put(
+        self, entry: Entry, body: bytes, *, protection: Protection | None = None, written: str | None = None
+    ) -> asyncio.Future[StoreResult]:
         """`DiskStorage.put`, and the delegates are told if the image cannot be kept."""
-        stored = self.disk.put(entry, body, protection=protection)
+        stored = self.disk.put(entry, body, protection=protection, written=written)
         if stored.done():
             self._tell_if_not_kept(entry, stored)
         else:

@@ -30,6 +30,7 @@ from .operations import Change, Clear, Discard, Mark, Operation, Pin, Put, Refre
 from .readers import Lookup
 from .registry import REGISTRY
 from .rows import Order, secret_of, totals_of
+from .spool import Spool
 from .store import Store, Subscriber
 from .stored import DiskState, Stored, StoreResult, StoreStatus
 from .trimming import expire, shrink, trim
@@ -141,17 +142,19 @@ class DiskStorage:
         namespace: Namespace = "image",
         choose: Callable[[Sequence[Entry]], Entry | None] = newest,
         with_body: Callable[[Entry], bool] = _always,
+        partial: list[Entry] | None = None,
     ) -> Stored | None:
         """Find a stored answer and, if ``with_body`` says so, read its verified bytes; in one worker hop.
 
         ``choose`` picks one of the entries that differ in what their answers vary on. Entries whose
         ``stored_until`` has passed are found, too: whether they are of use is the caller's to say. What is damaged
-        is a miss, and dropped. Both functions must be pure; they are called in a worker thread.
+        is a miss, and dropped. Both functions must be pure; they are called in a worker thread. ``partial`` is filled
+        with the entries of that namespace that are otherwise the same.
         """
         store = self._open()
         if store is None:
             return None
-        found = await store.readers.load(Lookup(key_hash, key, scope, processor, namespace, choose, with_body))
+        found = await store.readers.load(Lookup(key_hash, key, scope, processor, namespace, choose, with_body, partial))
         if found is None:
             self.misses += 1
         else:
@@ -208,20 +211,33 @@ class DiskStorage:
 
     # Writing
 
-    def put(self, entry: Entry, body: bytes, *, protection: Protection | None = None) -> asyncio.Future[StoreResult]:
+    def spool(self, key_hash: str) -> Spool | None:
+        """A file that a body for this key can be written to while it comes, to be handed over to `put`.
+
+        None where the disk cannot be used; nothing is opened or made for this on the loop.
+        """
+        store = self._open()
+        return None if store is None else store.spool(key_hash)
+
+    def put(
+        self, entry: Entry, body: bytes, *, protection: Protection | None = None, written: str | None = None
+    ) -> asyncio.Future[StoreResult]:
         """Store bytes that belong to ``entry``; `load` sees them at once, the future ends when they are committed.
 
         Other bytes in the place of an original drop all variants made of the old ones. A variant is SUPERSEDED
         unless the original that it was made of (``source_checksum``) is stored. ``entry.checksum`` is trusted.
+        ``written`` is what a `spool` with these very bytes handed over: its file is then not written again.
         """
         if len(body) + ROW_COST > self.limit:
             self.too_large += 1
             self._discard_other(entry)
+            self._leave_file(written)
             return _done(StoreStatus.TOO_LARGE)
-        stored = self._store_later(Put(entry, body, self.limit, protection, self._clock.time()))
+        stored = self._store_later(Put(entry, body, self.limit, protection, self._clock.time(), written))
         if stored is None:
             self.refused += 1
             self._discard_other(entry)
+            self._leave_file(written)
         return stored or _done(StoreStatus.QUEUE_FULL)
 
     def refresh(self, entry: Entry) -> asyncio.Future[StoreResult]:
@@ -490,6 +506,11 @@ class DiskStorage:
         if store is None or not store.writer.may_work:
             return _done(StoreStatus.UNAVAILABLE)
         return store.writer.submit(operation, self)
+
+    def _leave_file(self, name: str | None) -> None:
+        store = self._open()
+        if store is not None and name is not None:
+            store.leave(name)
 
     def _discard_other(self, entry: Entry) -> None:
         # The new bytes are not kept, and the old ones are out of date all the same.

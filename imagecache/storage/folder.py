@@ -174,6 +174,14 @@ def write_new(path: Path, content: bytes, mode: int = _PRIVATE_FILE) -> None:
         raise
 
 
+def open_new(path: Path) -> int:
+    """Make a file that must not exist yet; a descriptor to write and read it. OSError if it cannot be done."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON, _PRIVATE_FILE)
+    if sys.platform != "win32":
+        os.fchmod(descriptor, _PRIVATE_FILE)
+    return descriptor
+
+
 def make_file_private(path: Path) -> None:
     """Give a file of ours the rights that it should have, if something has changed them."""
     if sys.platform != "win32" and stat.S_IMODE(path.lstat().st_mode) != _PRIVATE_FILE:

@@ -68,13 +68,17 @@ def original_of(row: RowKey) -> RowKey:
 
 @dataclass(slots=True)
 class Put:
-    """Store an entry and its bytes. A variant only while its original is what it was made from."""
+    """Store an entry and its bytes. A variant only while its original is what it was made from.
+
+    ``written`` is the name of a body file of this writer's that has these very bytes already.
+    """
 
     entry: Entry
     body: bytes = field(repr=False)
     limit: int
     protection: Protection | None
     accessed: float
+    written: str | None = None
     _file: str | None = field(default=None, init=False)
     _is_used: bool = field(default=False, init=False)
 
@@ -99,7 +103,16 @@ class Put:
         if self._file is None and len(self.body) > INLINE_LIMIT:
             found = index.find(self.entry.row)
             if found is None or found.checksum != self.entry.checksum or not self._is_file_sound(index, found):
-                self._file = index.bodies.write(self.key_hash, self.body, self.entry.format)
+                self._file = self._take_over(index.bodies) or index.bodies.write(
+                    self.key_hash, self.body, self.entry.format
+                )
+
+    def _take_over(self, bodies: Bodies) -> str | None:
+        name = self.written
+        if name is None or not bodies.is_own(name) or not bodies.is_intact(name, len(self.body)):
+            return None
+        self.written = None
+        return name
 
     def execute(self, index: Index) -> StoreResult:
         self._is_used = False
@@ -160,6 +173,10 @@ class Put:
         if self._file is not None and bodies is not None and not (is_done and self._is_used):
             bodies.drop(self._file)
             self._file = None
+        if self.written is not None and bodies is not None:
+            # The row had these bytes already, or they lie in the index.
+            bodies.drop(self.written)
+            self.written = None
         return (self.key_hash, self.entry.checksum) if is_done and self.entry.row.is_original_image else None
 
     def apply(self, rows: Rows) -> None:

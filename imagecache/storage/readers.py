@@ -38,7 +38,11 @@ THREADS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What is looked for. ``choose`` and ``with_body`` are pure: they are called in a reader's thread."""
+    """What is looked for. ``choose`` and ``with_body`` are pure: they are called in a reader's thread.
+
+    ``partial``, if given, is filled with the entries of that namespace that are otherwise the same: they lie side by
+    side, and a look-up of their own would cost every miss a second turn.
+    """
 
     key_hash: str
     key: str
@@ -47,14 +51,15 @@ class Lookup:
     namespace: Namespace
     choose: Callable[[Sequence[Entry]], Entry | None]
     with_body: Callable[[Entry], bool]
+    partial: list[Entry] | None = None
 
-    def is_met_by(self, entry: Entry) -> bool:
+    def is_met_by(self, entry: Entry, namespace: Namespace | None = None) -> bool:
         """Whether that is an answer to choose from. The key is compared in full: a hash is a name, not an identity."""
         row = entry.row
         return (row.scope, row.processor, row.namespace, entry.key) == (
             self.scope,
             self.processor,
-            self.namespace,
+            namespace or self.namespace,
             self.key,
         )
 
@@ -190,14 +195,17 @@ class Readers:
             is_narrow = not pending.operations
             rows = self._guarded(lambda connection: self._read_rows(connection, lookup, is_narrow=is_narrow), ())
         rows = _with_pending(rows, pending)
+        if lookup.partial is not None:
+            lookup.partial[:] = [row.entry for row in rows if lookup.is_met_by(row.entry, "partial")]
         matching = [row for row in rows if lookup.is_met_by(row.entry)]
         entry = lookup.choose([row.entry for row in matching]) if matching else None
         return next((row for row in matching if row.entry is entry), None)
 
     def _read_rows(self, connection: sqlite3.Connection, lookup: Lookup, *, is_narrow: bool) -> Sequence[Row]:
         if is_narrow:
+            also: Namespace = lookup.namespace if lookup.partial is None else "partial"
             rows, unreadable = rows_matching(
-                connection, lookup.key_hash, lookup.namespace, lookup.scope, lookup.processor
+                connection, lookup.key_hash, (lookup.namespace, also), lookup.scope, lookup.processor
             )
         else:
             rows, unreadable = rows_of_key(connection, lookup.key_hash, with_body=True)

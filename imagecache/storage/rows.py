@@ -29,7 +29,7 @@ SELECT id, file, stored_until, lifetime, seal, metadata, (SELECT body FROM bodie
     {_COLUMNS} FROM entries"""
 _OF_KEY = f"{_METADATA} WHERE key = ? AND key_hash = ?"
 _OF_KEY_WITH_BODY = f"{_WITH_BODY} WHERE key = ? AND key_hash = ?"
-_MATCHING = f"{_OF_KEY_WITH_BODY} AND namespace = ? AND scope = ? AND processor = ?"
+_MATCHING = f"{_OF_KEY_WITH_BODY} AND namespace IN (?, ?) AND scope = ? AND processor = ?"
 _AFTER = f"{_METADATA} WHERE id > ? ORDER BY id LIMIT ?"
 
 Order = Literal["added", "used", "expires", "size"]
@@ -68,10 +68,11 @@ def rows_of_key(
 
 
 def rows_matching(
-    connection: sqlite3.Connection, key_hash: str, namespace: Namespace, scope: str, processor: str
+    connection: sqlite3.Connection, key_hash: str, namespaces: tuple[Namespace, Namespace], scope: str, processor: str
 ) -> tuple[list[Row], list[int]]:
-    """The rows, with small bodies, that differ in nothing but what their answers vary on; the ids of damaged ones."""
-    wanted = (number_of(key_hash), key_hash, namespace, scope, processor)
+    """The rows, with small bodies, of two namespaces, that differ in nothing else but what their answers vary on; the
+    ids of damaged ones."""
+    wanted = (number_of(key_hash), key_hash, *namespaces, scope, processor)
     return _decode(connection.execute(_MATCHING, wanted).fetchall())
 
 

@@ -23,6 +23,7 @@ from .keeper import Keeper
 from .operations import Change, Drop
 from .readers import Readers
 from .rows import Row
+from .spool import Spool
 from .sweep import sweep_later
 from .trimming import shrink, trim
 from .writer import Writer, tell
@@ -75,6 +76,20 @@ class Store:
     def writer_id(self) -> str:
         """This store's id among all that have the folder open; "" while it is not open."""
         return self._keeper.writer_id
+
+    def spool(self, key_hash: str) -> Spool | None:
+        """A file for a body that is still to come; None while the folder is not open."""
+        bodies = self._keeper.bodies
+        return None if bodies is None or not self.writer.is_usable else Spool(bodies, key_hash, self._drop_left)
+
+    def leave(self, name: str) -> None:
+        """A body file that was written for nothing goes."""
+        if self._keeper.bodies is not None:
+            self._keeper.bodies.leave(name)
+            self._drop_left()
+
+    def _drop_left(self) -> None:
+        self.writer.start(lambda index: index.bodies.drop_left())
 
     def sweep(self) -> None:
         """Remove what nothing refers to, in the background."""

@@ -33,6 +33,7 @@ class Answer:
     ``etag``              another ETag, quotes included, also to compare conditions with, as the nodes of a
                           cluster do; None: no ETag
     ``ignores_conditions`` 200 and the whole body, whatever If-… says
+    ``ignores_ranges``    200 and the whole body, whatever Range says
     ``delay``             seconds before anything is sent
     ``gate``              holds the request before anything is sent
     ``body_gate``         holds the body after ``body_gate_at`` bytes (half of them where None; 0: after the head)
@@ -52,6 +53,7 @@ class Answer:
     content: Content | None = None
     etag: str | Literal[True] | None = True
     ignores_conditions: bool = False
+    ignores_ranges: bool = False
     delay: float = 0.0
     gate: Gate | None = None
     body_gate: Gate | None = None

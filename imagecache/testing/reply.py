@@ -110,7 +110,7 @@ def decide_reply(resource: Resource | None, answer: Answer, method: str, fields:
         return _reply(status, {**about, **_without_content_fields(said)}, b"")
     if body:
         about["Content-Type"] = media_type(body, resource.path)
-    if status == 200 and method == "GET":
+    if status == 200 and method == "GET" and not answer.ignores_ranges:
         wanted = judge_range(fields, len(body), etag=etag, last_modified=last_modified)
         if wanted is not None and not wanted:
             return _reply(416, {"Content-Range": f"bytes */{len(body)}"}, b"")

@@ -302,13 +302,15 @@ class TestLimit:
     SIZE = 1000
     COST = SIZE + ROW_COST
 
-    async def fill(self, disk: DiskStorage, clock: FakeClock, count: int, **options: Protection) -> list[Entry]:
+    async def fill(
+        self, disk: DiskStorage, clock: FakeClock, count: int, protection: Protection | None = None
+    ) -> list[Entry]:
         entries = []
         for number in range(count):
             body = bytes([number]) * self.SIZE
             entries.append(entry_for(clock, body, f"http://a.example/{number}"))
             clock.advance(1)
-            disk.put(entries[-1], body, **options)
+            disk.put(entries[-1], body, protection=protection)
         await disk.flush()
         return entries
 
