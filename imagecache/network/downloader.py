@@ -63,6 +63,8 @@ class ImageDownloader:
                 per_host=self.options.per_host,
                 connections=self.options.connections,
                 host_limits=self.options.host_limits,
+                requests_per_second=self.options.requests_per_second,
+                newest_first=self.options.newest_first,
             ),
             guard=AddressGuard(block_private=self.options.block_private, allow=self.options.allow_addresses),
             retry=retry or BackoffRetryStrategy(),

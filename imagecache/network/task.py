@@ -166,7 +166,7 @@ class NetworkTask:
 
     async def _take_slot(self, request: DownloadRequest) -> None:
         host = target_of(request.url).host
-        if self._slot is not None and host == self._slot_host:
+        if self._slot is not None and host == self._slot_host and not self._tools.limiter.has_rate:
             return
         self._leave_slot()
         is_first = self.watch.started_at is None
