@@ -20,6 +20,7 @@
     │   ├── ImageTooLargeError      more pixels or frames than the limits allow
     │   ├── ProcessorError          an image processor raised
     │   └── EncodeError             the image cannot be written in that format
+    ├── DownloadCancelledError      somebody called cancel(url) or cancel_all()
     └── CacheError
         ├── NotInCacheError         CACHE_ONLY, or bytes that are no longer stored
         ├── StorageError            disk or index fault, only where storing was the very thing asked
@@ -186,6 +187,13 @@ class ProcessorError(ImageError):
 
 class EncodeError(ImageError):
     """The image cannot be written in the format asked for."""
+
+
+class DownloadCancelledError(ImageCacheError):
+    """``cancel(url)`` or ``cancel_all()`` ended it (Kingfisher's ``taskCancelled``); never tried again.
+
+    Not ``asyncio.CancelledError``: the task that waited was not cancelled, what it waited for was.
+    """
 
 
 class CacheError(ImageCacheError):

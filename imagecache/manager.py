@@ -41,7 +41,7 @@ from .pipeline.prefetcher import Crew, ImagePrefetcher, PrefetchOptions, Urls
 from .pipeline.response import ResponseStage, question_for
 from .pipeline.results import Results
 from .pipeline.workers import Workers
-from .protocols import CacheSerializer, RedirectHandler, RequestModifier, RetryStrategy
+from .protocols import CacheSerializer, RedirectHandler, RequestModifier, RetryStrategy, UnauthorizedHook
 from .request import CachePolicy, FetchOptions, ImageRequest, ResponseOptions
 from .result import CachedResponse, ImageResult, ServedFrom
 from .storage.cache import ImageCache
@@ -112,6 +112,7 @@ class ImageManager:
         allow_addresses: tuple[str, ...] = (),
         retry: RetryStrategy | None = None,
         redirect_handler: RedirectHandler | None = None,
+        on_unauthorized: UnauthorizedHook | None = None,
         limits: ImageLimits | None = None,
         decode_budget: int | str | None = None,
         decode_threads: int | None = None,
@@ -149,6 +150,7 @@ class ImageManager:
             delegates=self._delegates,
             retry=retry,
             redirect_handler=redirect_handler,
+            on_unauthorized=on_unauthorized,
         )
         rules = Rules(
             limits=limits or ImageLimits(),

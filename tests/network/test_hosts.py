@@ -248,6 +248,37 @@ async def test_a_cancelled_waiter_uses_up_no_turn_of_the_rate() -> None:
     assert queue.served == ["1", "3"]
 
 
+async def test_nobody_overtakes_in_the_moment_before_the_timer_of_the_rate_tells() -> None:
+    queue, joined = Queue(requests_per_second=1), list[asyncio.Task[None]]()
+    queue.clock.call_at(queue.clock.monotonic() + 1, lambda: joined.append(asyncio.ensure_future(queue.join("late"))))
+    await queue.join("1")
+    await queue.join("2")
+    await queue.clock.elapse(1)
+    assert queue.served == ["1", "2"]
+    await queue.clock.elapse(1)
+    assert queue.served == ["1", "2", "late"]
+
+
+async def test_the_timer_of_a_host_that_was_forgotten_leaves_its_successor_alone() -> None:
+    queue, joined = Queue(requests_per_second=1, per_host=1), list[asyncio.Task[None]]()
+
+    def replace_host() -> None:
+        queue.tasks["2"].cancel()
+        asyncio.get_running_loop().call_soon(
+            lambda: asyncio.get_running_loop().call_soon(lambda: joined.append(asyncio.ensure_future(queue.join("3"))))
+        )
+
+    queue.clock.call_at(queue.clock.monotonic() + 1, replace_host)
+    await queue.join("1")
+    await queue.leave("1")
+    await queue.join("2")
+    await queue.clock.elapse(1)
+    assert queue.served == ["1", "3"]
+    await queue.join("4")
+    await queue.clock.elapse(5)
+    assert queue.served == ["1", "3"]
+
+
 Action = tuple[str, int, Priority]
 
 
