@@ -53,8 +53,11 @@ def _blank(cls: type[E], args: tuple[object, ...]) -> E:
 class ImageCacheError(Exception):
     """The base of all errors of this library.
 
-    ``url`` is the URL asked for, without userinfo, or "" where none is known.
+    ``url`` is the URL asked for, without userinfo, or "" where none is known. ``errors`` are those of the URLs that
+    were tried before this one, where a call had ``alternatives``; each is a note of this error, too.
     """
+
+    errors: tuple[ImageCacheError, ...] = ()
 
     def __init__(self, message: str, *, url: str = "") -> None:
         super().__init__(message)
@@ -79,6 +82,9 @@ class ImageCacheError(Exception):
         again = _blank(type(self), self.args)
         again.__dict__.update(self.__dict__)
         again.__cause__ = self.__cause__
+        if notes := self.__dict__.get("__notes__"):
+            # A note of one waiter's is no other's.
+            again.__notes__ = list(notes)
         return again
 
 

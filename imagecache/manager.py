@@ -26,6 +26,7 @@ from .keys import display_url, key_for_url
 from .metrics import Counters, Metrics
 from .network.downloader import ImageDownloader
 from .network.settings import NetworkOptions, Timeouts
+from .pipeline.alternatives import first_that_succeeds
 from .pipeline.behind import RefreshBehind
 from .pipeline.cached import CachedImage, Currency
 from .pipeline.encoded import AnyEncoding, EncodeStage, LikeSource
@@ -243,7 +244,7 @@ class ImageManager:
         request = self._request(url, options)
         cached = self._memory_hit(request)
         if cached is None:
-            made, _ = await self._make(request)
+            made, _ = await first_that_succeeds(request, self._make)
             cached = made.cached
         return cached.hand_out()
 
@@ -256,7 +257,7 @@ class ImageManager:
             cached = self._memory_hit(request)
         if cached is not None:
             return self._results.from_memory(str(url), cached, Metrics(total=self.clock.monotonic() - started))
-        made, caller = await self._make(request)
+        made, caller = await first_that_succeeds(request, self._make)
         loaded = made.loaded
         metrics = replace(
             loaded.metrics,
@@ -266,7 +267,7 @@ class ImageManager:
             shared=caller.has_joined_others,
         )
         source = ServedFrom.MEMORY if made.is_reused and loaded.body is None else loaded.served_from
-        return self._results.of(request.url, made.cached, loaded, source, metrics)
+        return self._results.of(caller.url, made.cached, loaded, source, metrics)
 
     async def fetch_data(
         self,
@@ -283,7 +284,8 @@ class ImageManager:
         encoded is kept on disk as a variant of its original.
         """
         encoding = _encoding(format, quality)
-        body, _, _ = await self._data(self._request(url, options), encoding, quality)
+        request = self._request(url, options)
+        body, _, _ = await first_that_succeeds(request, lambda source: self._data(source, encoding, quality))
         return body
 
     async def fetch_file(
@@ -302,7 +304,8 @@ class ImageManager:
         """
         encoding = _encoding(format, quality)
         target = check_target(to) if to is not None else None
-        body, entry, may_keep = await self._data(self._request(url, options), encoding, quality)
+        request = self._request(url, options)
+        body, entry, may_keep = await first_that_succeeds(request, lambda source: self._data(source, encoding, quality))
         if target is not None:
             return await self._workers.run(write_atomically, target, body, entry.url)
         return await self.cache.disk.hold(entry, body, suffix_for(entry.format), in_folder=may_keep)
@@ -393,6 +396,20 @@ class ImageManager:
     @disk_expiration.setter
     def disk_expiration(self, expiration: ExpirationLike) -> None:
         self.cache.disk_expiration = as_expiration(expiration, name="disk_expiration")
+
+    # Ending
+
+    def cancel(self, url: str) -> None:
+        """End what fetches this URL now; whoever waits for it gets DownloadCancelledError, and no alternatives.
+
+        The URL is the one asked for, its fragment aside. What has come already is still decoded. Whoever asks from
+        now on starts anew.
+        """
+        self._flights.cancel(key_for_url(url))
+
+    def cancel_all(self) -> None:
+        """The same for every URL. A prefetch under way goes on with its next ones."""
+        self._flights.cancel()
 
     # Storing
 

@@ -95,7 +95,7 @@ class Refreshes:
     async def _ask(self, request: DownloadRequest, response: ResponseInfo) -> Outcome:
         assert self._hook is not None
         try:
-            answer = self._hook(request, response)
+            answer: object = self._hook(request, response)
             if inspect.isawaitable(answer):
                 answer = await answer
             if answer is None or isinstance(answer, bool):

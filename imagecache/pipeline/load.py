@@ -72,7 +72,8 @@ class Loader:
         """
         key = ("bytes", request.policy, *self._way_of(request))
         try:
-            loaded = await self._parts.flights.join(key, partial(self._load, request, wants_body), caller)
+            work = partial(self._load, request, wants_body)
+            loaded = await self._parts.flights.join(key, work, caller, about=request.about)
         except _SERVER_FAILED as error:
             # Each caller's own affair: how stale a copy may stand in is its option, and so may the failure be.
             substitute = await self._instead_of(error, request, wants_body)
@@ -165,8 +166,7 @@ class Loader:
     def _way_of(self, request: ImageRequest) -> tuple[Hashable, ...]:
         """What makes two requests the same on the wire: to whom, as whom, with what, changed by whom, how patiently."""
         return (
-            # A fragment is never sent.
-            request.url.partition("#")[0],
+            request.about,
             request.key_hash,
             request.partition,
             request.headers,
@@ -331,7 +331,7 @@ class Loader:
         basis = (entry.checksum, entry.etag) if entry is not None else None
         key = ("network", scope, asked.headers, basis, is_plain, *self._way_of(request))
         work = partial(self._fetch, request, scope, entry, asked, stamp, is_plain)
-        return await self._parts.flights.join(key, work, listener)
+        return await self._parts.flights.join(key, work, listener, about=request.about)
 
     async def _fetch(
         self,

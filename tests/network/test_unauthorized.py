@@ -260,6 +260,30 @@ async def test_the_last_one_who_leaves_ends_the_refresh_and_the_next_one_starts_
     assert len(hook.asked) == 2
 
 
+async def test_nobody_joins_a_refresh_that_is_ending(server: RawServer, make: MakeDownloader) -> None:
+    tidied, begun = asyncio.Event(), asyncio.Event()
+    asked: list[DownloadRequest] = []
+
+    async def refresh(request: DownloadRequest, response: ResponseInfo) -> dict[str, str]:
+        asked.append(request)
+        begun.set()
+        if len(asked) == 1:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await tidied.wait()
+        return TOKEN
+
+    url, downloader = server.on("/a", Guarded()), make(on_unauthorized=refresh)
+    download = asyncio.create_task(downloader.download(url))
+    await begun.wait()
+    download.cancel()
+    await asyncio.wait([download])
+    assert (await downloader.download(url)).body == PNG
+    tidied.set()
+    assert len(asked) == 2
+
+
 async def test_closing_ends_a_refresh(server: RawServer, make: MakeDownloader) -> None:
     hook = Held()
     downloader = make(on_unauthorized=hook)
