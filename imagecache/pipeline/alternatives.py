@@ -36,7 +36,7 @@ async def first_that_succeeds(request: ImageRequest, attempt: Callable[[ImageReq
             logger.debug("%s failed, and may have an alternative: %s", display_url(source.url), error)
             failed.append(error)
     last = failed.pop()
-    for error in failed:
-        last.add_note(f"tried before: {error}")
+    for before in failed:
+        last.add_note(f"tried before: {before}")
     last.errors = tuple(failed)
     raise last

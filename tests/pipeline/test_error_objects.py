@@ -55,7 +55,7 @@ def test_every_error_that_a_caller_can_name_is_among_them() -> None:
 
 
 def test_a_note_of_one_copy_is_no_others() -> None:
-    error = ConnectionFailedError("refused")
+    error = ImageCacheError("refused")
     error.add_note("of all")
     one, other = error.fresh(), error.fresh()
     one.add_note("of one")
