@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from .imaging.serializer import FormatCacheSerializer as FormatCacheSerializer
     from .keys import hash_for_key as hash_for_key, key_for_url as key_for_url
     from .manager import ImageManager as ImageManager
-    from .metrics import Counters as Counters, Metrics as Metrics
+    from .metrics import Counters as Counters, FetchReport as FetchReport, Metrics as Metrics
     from .network.download import Download as Download
     from .network.downloader import ImageDownloader as ImageDownloader
     from .network.retry import BackoffRetryStrategy as BackoffRetryStrategy, DelayRetryStrategy as DelayRetryStrategy
@@ -163,7 +163,7 @@ _MODULES = {
     "imaging.serializer": ("FormatCacheSerializer",),
     "keys": ("hash_for_key", "key_for_url"),
     "manager": ("ImageManager",),
-    "metrics": ("Counters", "Metrics"),
+    "metrics": ("Counters", "FetchReport", "Metrics"),
     "network.download": ("Download",),
     "network.downloader": ("ImageDownloader",),
     "network.retry": ("BackoffRetryStrategy", "DelayRetryStrategy"),

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .clock import Clock, SystemClock
-from .delegate import Delegates, Handle
+from .delegate import Delegates, Handle, Observers
 from .entry import Entry
 from .errors import ImageCacheError
 from .expiration import SECONDS_PER_DAY, ExpirationLike, StorageExpiration, as_expiration
@@ -23,7 +23,7 @@ from .imaging.encode import Encoding, check_quality
 from .imaging.limits import ImageLimits
 from .imaging.sniff import suffix_for
 from .keys import display_url, key_for_url
-from .metrics import Counters, Metrics
+from .metrics import Counters, FetchReport, Metrics
 from .network.downloader import ImageDownloader
 from .network.settings import NetworkOptions, Timeouts
 from .pipeline.alternatives import first_that_succeeds
@@ -33,6 +33,7 @@ from .pipeline.encoded import AnyEncoding, EncodeStage, LikeSource
 from .pipeline.flight import Caller, FlightTable
 from .pipeline.lifetime import Lifetime
 from .pipeline.load import Loader
+from .pipeline.loaded import Loaded
 from .pipeline.machine import cache_folder, default_memory_limit, size_limit
 from .pipeline.options import check_seconds, check_timeout, request_for
 from .pipeline.others import WatchOthers
@@ -144,6 +145,7 @@ class ImageManager:
             user_agent=user_agent,
         )
         self._delegates = Delegates()
+        self._observers = Observers()
         self.downloader = ImageDownloader(
             options,
             session=session,
@@ -259,13 +261,7 @@ class ImageManager:
             return self._results.from_memory(str(url), cached, Metrics(total=self.clock.monotonic() - started))
         made, caller = await first_that_succeeds(request, self._make)
         loaded = made.loaded
-        metrics = replace(
-            loaded.metrics,
-            decode=made.decode_time,
-            process=made.process_time,
-            total=self.clock.monotonic() - started,
-            shared=caller.has_joined_others,
-        )
+        metrics = replace(self._metrics(caller, loaded, made), total=self.clock.monotonic() - started)
         source = ServedFrom.MEMORY if made.is_reused and loaded.body is None else loaded.served_from
         return self._results.of(caller.url, made.cached, loaded, source, metrics)
 
@@ -475,6 +471,39 @@ class ImageManager:
         self._workers.shutdown()
         await self._delegates.drain()
 
+    # What is told of a call
+
+    def add_observer(self, observer: Callable[[FetchReport], object]) -> Handle:
+        """Call ``observer`` with a :class:`FetchReport` at the end of each ``fetch…`` that memory alone did not answer.
+
+        At once and in the caller's own context, so that it may know whose call it was; what it raises is logged.
+        """
+        return self._observers.add(observer)
+
+    def _report(
+        self,
+        caller: Caller,
+        loaded: Loaded | None = None,
+        made: Made | None = None,
+        error: ImageCacheError | None = None,
+    ) -> None:
+        if not self._observers:
+            return
+        metrics = self._metrics(caller, loaded, made)
+        if loaded is None:
+            self._observers.tell(FetchReport(caller.url, metrics, error=error))
+        else:
+            self._observers.tell(FetchReport(caller.url, metrics, loaded.served_from, loaded.entry.status))
+
+    def _metrics(self, caller: Caller, loaded: Loaded | None = None, made: Made | None = None) -> Metrics:
+        return replace(
+            loaded.metrics if loaded is not None else Metrics(),
+            decode=made.decode_time if made is not None else 0.0,
+            process=made.process_time if made is not None else 0.0,
+            total=self.clock.monotonic() - caller.started,
+            shared=caller.has_joined_others,
+        )
+
     # The decisions of a call
 
     def _request(self, url: object, options: FetchOptions) -> ImageRequest:
@@ -526,7 +555,9 @@ class ImageManager:
             made = await self._pixels.make(await self._loader.load(request, caller), request, caller)
         except ImageCacheError as error:
             self._tell(error, request)
+            self._report(caller, error=error)
             raise
+        self._report(caller, made.loaded, made)
         self.counters.joined += caller.has_joined_others
         made = self._remember(request, made)
         loaded = made.loaded
@@ -563,12 +594,15 @@ class ImageManager:
             if is_exact:
                 loaded = await self._loader.with_body(loaded, request, caller)
                 assert loaded.body is not None
+                self._report(caller, loaded)
                 return loaded.body, loaded.entry, loaded.may_keep
             chosen: AnyEncoding = encoding or LikeSource(loaded.entry.format, quality)
             encoded, loaded = await self._encode.make(loaded, request, chosen, caller)
         except ImageCacheError as error:
             self._tell(error, request)
+            self._report(caller, error=error)
             raise
+        self._report(caller, loaded)
         entry = replace(loaded.entry, checksum=encoded.checksum, format=encoded.format)
         return encoded.body, entry, loaded.may_keep
 

@@ -229,7 +229,7 @@ class NetworkTask:
             watch.requested()
         self._request_time = tools.clock.time()
         self._sent_at = tools.refreshes.moment
-        connected_before = watch.connect_time
+        connected_before, resolved_before = watch.connect_time, watch.dns_time
         try:
             response = await self._session.request(
                 request.method,
@@ -248,7 +248,10 @@ class NetworkTask:
         except Exception as error:
             raise as_our_error(error, self._shown) from cause_of(error)
         finally:
-            self._metrics.connect += watch.connect_time - connected_before
+            # What did not come to a connection is nobody's part.
+            dns = watch.dns_time - resolved_before
+            self._metrics.dns += dns
+            self._metrics.connect += max(0.0, watch.connect_time - connected_before - dns)
         self._response_time = tools.clock.time()
         self._metrics.first_byte += tools.clock.monotonic() - watch.connected_at
         return response

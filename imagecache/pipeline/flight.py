@@ -55,6 +55,7 @@ class Caller:
         self.priority = priority
         self.url = url
         self._clock = clock
+        self.started = clock.monotonic()
         self._progress = progress
         # A callback is its caller's own, and runs as if the caller ran it, also from within a flight.
         self._context = contextvars.copy_context() if progress is not None else None

@@ -392,7 +392,7 @@ class Loader:
             if refused:
                 self._answers.refused(request, scope, refused[-1], secret=await parts.cache.disk.secret())
             raise
-        parts.counters.bytes_received += download.bytes_received
+        parts.counters.downloaded(download.metrics)
         return download
 
     def _stamp(self, request: ImageRequest) -> Stamp:

@@ -237,7 +237,7 @@ class ResponseStage:
             on_start=flight.network_started,
             total=None,
         )
-        self._parts.counters.bytes_received += download.bytes_received
+        self._parts.counters.downloaded(download.metrics)
         return download
 
     def _not_modified(
