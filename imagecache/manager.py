@@ -261,7 +261,8 @@ class ImageManager:
             return self._results.from_memory(str(url), cached, Metrics(total=self.clock.monotonic() - started))
         made, caller = await first_that_succeeds(request, self._make)
         loaded = made.loaded
-        metrics = replace(self._metrics(caller, loaded, made), total=self.clock.monotonic() - started)
+        metrics = self._metrics(caller, loaded, made)
+        metrics.total = self.clock.monotonic() - started
         source = ServedFrom.MEMORY if made.is_reused and loaded.body is None else loaded.served_from
         return self._results.of(caller.url, made.cached, loaded, source, metrics)
 

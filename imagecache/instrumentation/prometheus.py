@@ -42,7 +42,7 @@ class ImageCacheCollector(Collector):
     >>> images, registry = ImageManager("gallery"), CollectorRegistry()
     >>> registry.register(ImageCacheCollector(images))
     >>> registry.get_sample_value("imagecache_downloads_total", {"manager": "gallery"})
-    0.0
+    0
 
     ``imagecache_…_total`` are the manager's counters, ``imagecache_stage_seconds_total`` the seconds by stage of
     :class:`~imagecache.Metrics`; gauges tell of connections, queues and the memory tier. Raises ValueError for two

@@ -27,8 +27,9 @@ class Loaded:
     """Bytes that are the answer to a request, and how they were come by.
 
     ``body`` is None where nobody has needed the bytes yet: ``Loader.with_body`` brings them. ``may_keep`` is False for
-    a no-store answer. ``stored`` tells what became of storing it, ``measured`` how long that took, once it has ended. ``forward`` says why the server was asked, None
-    if it was not, and ``forward_status`` what it answered (RFC 9211, 2.2 and 2.3).
+    a no-store answer. ``stored`` tells what became of storing it, ``measured`` how long that took, once it has ended.
+    ``forward`` says why the server was asked, None if it was not, and ``forward_status`` what it answered (RFC 9211,
+    2.2 and 2.3).
     """
 
     entry: Entry
