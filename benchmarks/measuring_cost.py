@@ -1,8 +1,8 @@
 """What measuring costs: thumbnails fetched, stored and decoded with and without the times and counters.
 
-*Without* is the same code with every statement taken out that does nothing but measure, before it is compiled, in a
-process of its own; a third one makes a span for each fetch, too, if OpenTelemetry is installed. New processes take turns,
-so that what the machine does besides, and where the memory of a process happens to lie, meets each of them. What Prometheus reads costs nothing until it reads.
+*Without* is a second copy of the library in the same process, from which every statement that does nothing but measure
+was taken out before it was compiled. A third one makes a span for each fetch besides, where OpenTelemetry is installed.
+They take turns, so that what the machine does meanwhile meets each of them. Prometheus costs nothing until it reads.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import asyncio
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -19,12 +20,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
-IMAGES, AT_ONCE, ROUNDS, IN_A_ROW = 200, 16, 25, 3
-VARIANTS = ("with", "without", "with spans")
+IMAGES, AT_ONCE, ROUNDS = 200, 16, 40
 CLOCKS, PURE = {"monotonic", "perf_counter"}, {"max", "len"}
 MEASURED = {"_metrics", "metrics", "counters", "dns_time", "connect_time"}
 MEASURING = {"spent", "downloaded", "resolved", "_time", "_report"}
@@ -58,11 +59,11 @@ class Unmeasured(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == "replace" and node.args:
-            first, is_metrics = node.args[0], {keyword.arg for keyword in node.keywords} <= {"disk_read"}
-            if isinstance(first, ast.Attribute) and first.attr == "metrics" and is_metrics:
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "copy":
+            copied = node.func.value
+            if isinstance(copied, ast.Attribute) and copied.attr == "metrics":
                 self.taken += 1
-                return first
+                return copied
         if isinstance(node.func, ast.Attribute) and node.func.attr == "_metrics" and len(node.args) == 3:
             self.taken += 1
             return ast.Attribute(node.args[1], "metrics", ast.Load())
@@ -75,7 +76,7 @@ class Unmeasured(ast.NodeTransformer):
         return self._function(node)
 
     def _without(self, node: ast.stmt, target: ast.expr, value: ast.expr) -> ast.AST | None:
-        path = {part.attr for part in ast.walk(target) if isinstance(part, ast.Attribute)}
+        path = {_name(part) for part in ast.walk(target) if isinstance(part, ast.expr)}
         if not isinstance(target, ast.Attribute) or not path & MEASURED:
             return node
         self.taken += 1
@@ -156,76 +157,108 @@ class _Unmeasured(importlib.machinery.SourceFileLoader):
         return compile(tree, self.path, "exec", dont_inherit=True)
 
 
-def run_variant(variant: str, urls: Sequence[str], rounds: int) -> None:
-    """A process's whole life: a round to warm up, then some more; it tells the seconds of CPU an image of the best."""
-    finder = UnmeasuredFinder()
-    if variant == "without":
-        sys.meta_path.insert(0, finder)
+class Copy:
+    """A copy of the library, with or without what only measures; one at a time is what `import` gives."""
+
+    def __init__(self, *, is_measuring: bool) -> None:
+        _forget()
+        finder = UnmeasuredFinder()
+        if not is_measuring:
+            sys.meta_path.insert(0, finder)
+        try:
+            import imagecache
+
+            for name in imagecache.__all__:
+                getattr(imagecache, name)
+        finally:
+            if not is_measuring:
+                sys.meta_path.remove(finder)
+        self.taken = finder.transformer.taken
+        self._modules = _forget()
+
+    def round(self, urls: Sequence[str], *, has_spans: bool = False) -> float:
+        """Seconds of CPU an image: all of them into a new folder, the first one, which opens it, aside."""
+        sys.modules.update(self._modules)
+        try:
+            gc.collect()
+            return asyncio.run(_round(urls, has_spans=has_spans))
+        finally:
+            self._modules = _forget()
+
+
+def _forget() -> dict[str, ModuleType]:
+    names = [name for name in sys.modules if name == "imagecache" or name.startswith("imagecache.")]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+async def _round(urls: Sequence[str], *, has_spans: bool) -> float:
     from imagecache import ImageManager
 
-    async def one_round() -> float:
-        turns = asyncio.Semaphore(AT_ONCE)
-        with tempfile.TemporaryDirectory() as folder:
-            async with ImageManager(directory=folder) as images:
-                if variant == "with spans":
-                    start_tracing(images)
+    turns = asyncio.Semaphore(AT_ONCE)
+    with tempfile.TemporaryDirectory() as folder:
+        async with ImageManager(directory=folder) as images:
+            if has_spans:
+                from opentelemetry.sdk.trace import TracerProvider
 
-                async def fetch(url: str) -> None:
-                    async with turns:
-                        await images.fetch(url)
+                from imagecache.instrumentation.opentelemetry import trace_fetches
 
-                await fetch(urls[0])
-                began = time.process_time()
-                await asyncio.gather(*(fetch(url) for url in urls[1:]))
-                await images.cache.disk.flush()
-                return (time.process_time() - began) / (len(urls) - 1)
+                trace_fetches(images, TracerProvider())
 
-    def start_tracing(images: ImageManager) -> None:
-        from opentelemetry.sdk.trace import TracerProvider
+            async def fetch(url: str) -> None:
+                async with turns:
+                    await images.fetch(url)
 
-        from imagecache.instrumentation.opentelemetry import trace_fetches
-
-        trace_fetches(images, TracerProvider())
-
-    asyncio.run(one_round())
-    print(finder.transformer.taken, min(asyncio.run(one_round()) for _ in range(rounds)))
+            await fetch(urls[0])
+            began = time.process_time()
+            await asyncio.gather(*(fetch(url) for url in urls[1:]))
+            await images.cache.disk.flush()
+            return (time.process_time() - began) / (len(urls) - 1)
 
 
-def process_of(variant: str, urls: Sequence[str], rounds: int) -> float:
-    """Seconds of CPU an image, in a new process of a variant: one may be slower than another by its layout alone."""
-    program = f"from benchmarks import measuring_cost as m; m.run_variant({variant!r}, {list(urls)!r}, {rounds})"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
-    taken, seconds = done.stdout.split()
-    if (variant == "without") != (taken != "0"):
-        raise RuntimeError(f"{taken} statements were taken out of {variant!r}")
-    return float(seconds)
+def serve(count: int) -> None:
+    """A process's whole life: thumbnails as they are served, some 10 KiB of JPEG; it tells their URLs."""
+    from imagecache.testing import ImageServer, picture
+
+    with ImageServer.in_thread() as server:
+        print(*(server.add(f"/{n}", picture(256, 256, seed=n, format="JPEG")) for n in range(count)), flush=True)
+        sys.stdin.read()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the medians, and the ratios of rounds that were neighbours."""
-    from imagecache.testing import ImageServer, picture
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--quick", action="store_true", help="few images and rounds, to see that it works")
     options = parser.parse_args(arguments)
     images, rounds = (20, 2) if options.quick else (IMAGES, options.rounds)
-    variants = VARIANTS if importlib.util.find_spec("opentelemetry.sdk") else VARIANTS[:2]
+    measuring, bare = Copy(is_measuring=True), Copy(is_measuring=False)
+    if measuring.taken or not bare.taken:
+        raise RuntimeError(f"{measuring.taken} and {bare.taken} statements were taken out")
+    variants = {"with": partial(measuring.round), "without": partial(bare.round)}
+    if importlib.util.find_spec("opentelemetry.sdk"):
+        variants["with spans"] = partial(measuring.round, has_spans=True)
     seconds: dict[str, list[float]] = {variant: [] for variant in variants}
-    with ImageServer.in_thread() as server:
-        # A thumbnail as they are served: some 10 KiB of JPEG.
-        urls = [server.add(f"/{number}", picture(256, 256, seed=number, format="JPEG")) for number in range(images)]
-        for number in range(rounds):
-            # Each goes first as often as the others.
-            for turn in range(len(variants)):
-                variant = variants[(turn + number) % len(variants)]
-                seconds[variant].append(process_of(variant, urls, IN_A_ROW))
+    # In a process of its own: what it spends is not ours.
+    command = [sys.executable, "-c", f"from benchmarks.measuring_cost import serve; serve({images})"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        urls = server.stdout.readline().split()
+        names = list(variants)
+        for number in range(-1, rounds):
+            # Each goes first as often as the others; the first round is for warming up.
+            for turn in range(len(names)):
+                name = names[(turn + number) % len(names)]
+                taken = variants[name](urls)
+                if number >= 0:
+                    seconds[name].append(taken)
+        server.stdin.close()
     base = seconds["without"]
     print(f"{images} thumbnails fetched, stored and decoded, {AT_ONCE} at a time, {rounds} rounds: µs of CPU an image")
-    for variant, each in seconds.items():
+    for name, each in seconds.items():
         ratio = statistics.median(own / other for own, other in zip(each, base, strict=True))
         best = min(each) / min(base)
-        print(f"{variant:<11}{statistics.median(each) * 1e6:8.0f} {ratio:8.3f} of without ({best:.3f} at best)")
+        print(f"{name:<11}{statistics.median(each) * 1e6:8.0f} {ratio:8.3f} of without ({best:.3f} at best)")
 
 
 if __name__ == "__main__":

@@ -497,13 +497,12 @@ class ImageManager:
             self._observers.tell(FetchReport(caller.url, metrics, loaded.served_from, loaded.entry.status))
 
     def _metrics(self, caller: Caller, loaded: Loaded | None = None, made: Made | None = None) -> Metrics:
-        return replace(
-            loaded.metrics if loaded is not None else Metrics(),
-            decode=made.decode_time if made is not None else 0.0,
-            process=made.process_time if made is not None else 0.0,
-            total=self.clock.monotonic() - caller.started,
-            shared=caller.has_joined_others,
-        )
+        metrics = loaded.metrics.copy() if loaded is not None else Metrics()
+        if made is not None:
+            metrics.decode, metrics.process = made.decode_time, made.process_time
+        metrics.total = self.clock.monotonic() - caller.started
+        metrics.shared = caller.has_joined_others
+        return metrics
 
     # The decisions of a call
 

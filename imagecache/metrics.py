@@ -40,6 +40,13 @@ class Metrics:
 
     STAGES = ("disk_read", "queue", "dns", "connect", "first_byte", "transfer", "decode", "process", "store")
 
+    def copy(self) -> Metrics:
+        """The same for another caller. By hand: `dataclasses.replace` takes three times as long."""
+        return Metrics(
+            self.queue, self.dns, self.connect, self.first_byte, self.transfer, self.disk_read, self.decode,
+            self.process, self.store, self.total, self.bytes_received, self.tries, self.redirects, self.shared,
+        )  # fmt: skip
+
     def __str__(self) -> str:
         width, scale, offset = 32, max(self.total, sum(getattr(self, s) for s in self.STAGES), 1e-9), 0.0
         lines = []
@@ -80,19 +87,23 @@ class Counters:
     retries: int = 0
     redirects: int = 0
     by_processor: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(Metrics.STAGES, 0.0))
 
     def spent(self, stage: str, seconds: float) -> None:
         """Add to the seconds of a stage."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        self.seconds[stage] += seconds
 
     def downloaded(self, metrics: Metrics) -> None:
         """Add what a download took."""
         self.bytes_received += metrics.bytes_received
         self.retries += metrics.tries - 1
         self.redirects += metrics.redirects
-        for stage in ("queue", "dns", "connect", "first_byte", "transfer"):
-            self.spent(stage, getattr(metrics, stage))
+        seconds = self.seconds
+        seconds["queue"] += metrics.queue
+        seconds["dns"] += metrics.dns
+        seconds["connect"] += metrics.connect
+        seconds["first_byte"] += metrics.first_byte
+        seconds["transfer"] += metrics.transfer
 
     def snapshot(self) -> Counters:
         """These numbers as they are now."""

@@ -210,7 +210,10 @@ class Loader:
             case Validate(_, forward) | Load(_, forward):
                 loaded = await self._ask(request, scope, found.entry, decision, stamp, flight)
                 self._give_back_lease(loaded)
-                return replace(loaded, forward=forward, metrics=replace(loaded.metrics, disk_read=read_time))
+                # A copy: who asks the same question under another policy has read the disk on its own.
+                metrics = loaded.metrics.copy()
+                metrics.disk_read = read_time
+                return replace(loaded, forward=forward, metrics=metrics)
         raise AssertionError("nothing stored cannot be served")
 
     async def _look(

@@ -84,6 +84,14 @@ async def test_a_memory_hit_has_nothing_but_a_total(server: ImageServer, images:
     assert (metrics.tries, metrics.bytes_received, metrics.shared) == (0, 0, False)
 
 
+def test_a_copy_of_metrics_is_equal_in_every_field_and_another_object() -> None:
+    metrics = Metrics(**{field.name: number for number, field in enumerate(fields(Metrics), 1)})  # type: ignore[arg-type]
+    again = metrics.copy()
+    assert again == metrics
+    again.total = 0
+    assert again != metrics
+
+
 def test_metrics_print_as_a_waterfall() -> None:
     metrics = Metrics(
         queue=0.1, dns=0.1, connect=0.2, transfer=0.4, store=0.2, total=0.8, bytes_received=2048, tries=2, redirects=1,
