@@ -1,8 +1,9 @@
 """What measuring costs: thumbnails fetched, stored and decoded with and without the times and counters.
 
 *Without* is a second copy of the library in the same process, from which every statement that does nothing but measure
-was taken out before it was compiled. A third one makes a span for each fetch besides, where OpenTelemetry is installed.
-They take turns, so that what the machine does meanwhile meets each of them. Prometheus costs nothing until it reads.
+was taken out before it was compiled; *again* is a third one, the same, and shows how much is chance. *With spans* makes
+a span for each fetch besides, where OpenTelemetry is installed. They take turns in any order, so that what the machine
+does meanwhile meets each of them. Prometheus costs nothing until it reads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import random
 import statistics
 import subprocess
 import sys
@@ -225,18 +227,19 @@ def serve(count: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the medians, and the ratios of rounds that were neighbours."""
+    """Print the medians, and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--quick", action="store_true", help="few images and rounds, to see that it works")
     options = parser.parse_args(arguments)
     images, rounds = (20, 2) if options.quick else (IMAGES, options.rounds)
-    measuring, bare = Copy(is_measuring=True), Copy(is_measuring=False)
-    if measuring.taken or not bare.taken:
-        raise RuntimeError(f"{measuring.taken} and {bare.taken} statements were taken out")
-    variants = {"with": partial(measuring.round), "without": partial(bare.round)}
+    copies = {"with": Copy(is_measuring=True), "without": Copy(is_measuring=False)}
+    copies["again"] = Copy(is_measuring=False)
+    if copies["with"].taken or not copies["without"].taken:
+        raise RuntimeError("what only measures was taken out of the wrong copy")
+    variants = {name: partial(each.round) for name, each in copies.items()}
     if importlib.util.find_spec("opentelemetry.sdk"):
-        variants["with spans"] = partial(measuring.round, has_spans=True)
+        variants["with spans"] = partial(copies["with"].round, has_spans=True)
     seconds: dict[str, list[float]] = {variant: [] for variant in variants}
     # In a process of its own: what it spends is not ours.
     command = [sys.executable, "-c", f"from benchmarks.measuring_cost import serve; serve({images})"]
@@ -246,19 +249,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         urls = server.stdout.readline().split()
         names = list(variants)
         for number in range(-1, rounds):
-            # Each goes first as often as the others; the first round is for warming up.
-            for turn in range(len(names)):
-                name = names[(turn + number) % len(names)]
+            # In any order; the first round is for warming up.
+            for name in random.sample(names, len(names)):
                 taken = variants[name](urls)
                 if number >= 0:
                     seconds[name].append(taken)
         server.stdin.close()
-    base = seconds["without"]
+    base = statistics.median(seconds["without"])
     print(f"{images} thumbnails fetched, stored and decoded, {AT_ONCE} at a time, {rounds} rounds: µs of CPU an image")
     for name, each in seconds.items():
-        ratio = statistics.median(own / other for own, other in zip(each, base, strict=True))
-        best = min(each) / min(base)
-        print(f"{name:<11}{statistics.median(each) * 1e6:8.0f} {ratio:8.3f} of without ({best:.3f} at best)")
+        told = "" if name != "again" else "  (the same once more: how far apart chance puts two)"
+        print(f"{name:<11}{statistics.median(each) * 1e6:8.0f} {statistics.median(each) / base:8.3f} of without{told}")
 
 
 if __name__ == "__main__":
