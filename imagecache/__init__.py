@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         CacheError as CacheError,
         ConnectionFailedError as ConnectionFailedError,
         DecodeError as DecodeError,
+        DownloadCancelledError as DownloadCancelledError,
         EncodeError as EncodeError,
         ImageCacheError as ImageCacheError,
         ImageError as ImageError,
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
     from .imaging.serializer import FormatCacheSerializer as FormatCacheSerializer
     from .keys import hash_for_key as hash_for_key, key_for_url as key_for_url
     from .manager import ImageManager as ImageManager
-    from .metrics import Counters as Counters, Metrics as Metrics
+    from .metrics import Counters as Counters, FetchReport as FetchReport, Metrics as Metrics
     from .network.download import Download as Download
     from .network.downloader import ImageDownloader as ImageDownloader
     from .network.retry import BackoffRetryStrategy as BackoffRetryStrategy, DelayRetryStrategy as DelayRetryStrategy
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
         ResponseInfo as ResponseInfo,
         RetryContext as RetryContext,
         RetryStrategy as RetryStrategy,
+        UnauthorizedHook as UnauthorizedHook,
     )
     from .request import (
         CachePolicy as CachePolicy,
@@ -136,10 +138,11 @@ _MODULES = {
     "entry": ("Entry", "Protection", "RowKey"),
     "errors": (
         "AddressRefusedError", "BadStatusError", "BodyTooLargeError", "CacheError", "ConnectionFailedError",
-        "DecodeError", "EncodeError", "ImageCacheError", "ImageError", "ImageTooLargeError", "InvalidURLError",
-        "ManagerClosedError", "NetworkError", "NotAnImageError", "NotInCacheError", "PreconditionFailedError",
-        "ProcessorError", "RedirectError", "RequestError", "RequestModifierError", "ResponseError",
-        "ResponseRefusedError", "StorageError", "TimedOutError", "TruncatedBodyError", "WrongLoopError",
+        "DecodeError", "DownloadCancelledError", "EncodeError", "ImageCacheError", "ImageError", "ImageTooLargeError",
+        "InvalidURLError", "ManagerClosedError", "NetworkError", "NotAnImageError", "NotInCacheError",
+        "PreconditionFailedError", "ProcessorError", "RedirectError", "RequestError", "RequestModifierError",
+        "ResponseError", "ResponseRefusedError", "StorageError", "TimedOutError", "TruncatedBodyError",
+        "WrongLoopError",
     ),
     "expiration": ("AccessExtension", "StorageExpiration"),
     "headers": ("Headers",),
@@ -160,7 +163,7 @@ _MODULES = {
     "imaging.serializer": ("FormatCacheSerializer",),
     "keys": ("hash_for_key", "key_for_url"),
     "manager": ("ImageManager",),
-    "metrics": ("Counters", "Metrics"),
+    "metrics": ("Counters", "FetchReport", "Metrics"),
     "network.download": ("Download",),
     "network.downloader": ("ImageDownloader",),
     "network.retry": ("BackoffRetryStrategy", "DelayRetryStrategy"),
@@ -168,7 +171,7 @@ _MODULES = {
     "pipeline.prefetcher": ("ImagePrefetcher", "PrefetchOptions"),
     "protocols": (
         "Animation", "CacheSerializer", "ImageProcessor", "Redirect", "RedirectHandler", "RequestModifier",
-        "ResponseInfo", "RetryContext", "RetryStrategy",
+        "ResponseInfo", "RetryContext", "RetryStrategy", "UnauthorizedHook",
     ),
     "request": ("CachePolicy", "DownloadRequest", "FetchOptions", "ImageRequest", "Priority", "ResponseOptions"),
     "result": (

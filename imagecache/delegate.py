@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .errors import ImageCacheError
+    from .metrics import FetchReport
     from .protocols import ResponseInfo
     from .request import DownloadRequest
 
 logger = logging.getLogger("imagecache")
+# Silent unless the program asks: without a handler Python prints warnings by itself.
+logger.addHandler(logging.NullHandler())
 
 
 class ImageDownloaderDelegate:
@@ -192,6 +195,36 @@ class Delegates:
             _, late = await asyncio.wait(others, timeout=patience)
             for task in late:
                 task.cancel()
+
+
+class Observers:
+    """Who is told of the end of each call: functions, called at once, where the call was made."""
+
+    def __init__(self) -> None:
+        self._observers: list[tuple[Callable[[FetchReport], object]]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._observers)
+
+    def add(self, observer: Callable[[FetchReport], object]) -> Handle:
+        """Add one. Raises TypeError if it is not callable."""
+        if not callable(observer):
+            raise TypeError(f"an observer is called with a FetchReport; {observer!r} cannot be called")
+        entry = (observer,)
+        self._observers = [*self._observers, entry]
+
+        def remove() -> None:
+            self._observers = [e for e in self._observers if e is not entry]
+
+        return Handle(remove)
+
+    def tell(self, report: FetchReport) -> None:
+        """Call them all; one that raises is logged."""
+        for (observer,) in self._observers:
+            try:
+                observer(report)
+            except Exception:  # Nobody's image depends on who watches.
+                logger.exception("an observer raised")
 
 
 async def call_in_empty_context(function: Callable[..., Any], *args: object) -> Any:

@@ -20,6 +20,7 @@
     │   ├── ImageTooLargeError      more pixels or frames than the limits allow
     │   ├── ProcessorError          an image processor raised
     │   └── EncodeError             the image cannot be written in that format
+    ├── DownloadCancelledError      somebody called cancel(url) or cancel_all()
     └── CacheError
         ├── NotInCacheError         CACHE_ONLY, or bytes that are no longer stored
         ├── StorageError            disk or index fault, only where storing was the very thing asked
@@ -55,7 +56,11 @@ class ImageCacheError(Exception):
     """The base of all errors of this library.
 
     ``url`` is the URL asked for, without userinfo, or "" where none is known; ``str()`` shows it without signatures.
+    ``errors`` are those of the URLs that were tried before this one, where a call had ``alternatives``; each is a note
+    of this error, too.
     """
+
+    errors: tuple[ImageCacheError, ...] = ()
 
     def __init__(self, message: str, *, url: str = "") -> None:
         super().__init__(message)
@@ -80,6 +85,9 @@ class ImageCacheError(Exception):
         again = _blank(type(self), self.args)
         again.__dict__.update(self.__dict__)
         again.__cause__ = self.__cause__
+        if notes := self.__dict__.get("__notes__"):
+            # A note of one waiter's is no other's.
+            again.__notes__ = list(notes)
         return again
 
 
@@ -188,6 +196,13 @@ class ProcessorError(ImageError):
 
 class EncodeError(ImageError):
     """The image cannot be written in the format asked for."""
+
+
+class DownloadCancelledError(ImageCacheError):
+    """``cancel(url)`` or ``cancel_all()`` ended it (Kingfisher's ``taskCancelled``); never tried again.
+
+    Not ``asyncio.CancelledError``: the task that waited was not cancelled, what it waited for was.
+    """
 
 
 class CacheError(ImageCacheError):

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .clock import Clock, SystemClock
-from .delegate import Delegates, Handle
+from .delegate import Delegates, Handle, Observers
 from .entry import Entry
 from .errors import ImageCacheError
 from .expiration import SECONDS_PER_DAY, ExpirationLike, StorageExpiration, as_expiration
@@ -23,15 +23,17 @@ from .imaging.encode import Encoding, check_quality
 from .imaging.limits import ImageLimits
 from .imaging.sniff import suffix_for
 from .keys import display_url, key_for_url
-from .metrics import Counters, Metrics
+from .metrics import Counters, FetchReport, Metrics
 from .network.downloader import ImageDownloader
 from .network.settings import NetworkOptions, Timeouts
+from .pipeline.alternatives import first_that_succeeds
 from .pipeline.behind import RefreshBehind
 from .pipeline.cached import CachedImage, Currency
 from .pipeline.encoded import AnyEncoding, EncodeStage, LikeSource
 from .pipeline.flight import Caller, FlightTable
 from .pipeline.lifetime import Lifetime
 from .pipeline.load import Loader
+from .pipeline.loaded import Loaded
 from .pipeline.machine import cache_folder, default_memory_limit, size_limit
 from .pipeline.options import check_seconds, check_timeout, request_for
 from .pipeline.others import WatchOthers
@@ -41,7 +43,7 @@ from .pipeline.prefetcher import Crew, ImagePrefetcher, PrefetchOptions, Urls
 from .pipeline.response import ResponseStage, question_for
 from .pipeline.results import Results
 from .pipeline.workers import Workers
-from .protocols import CacheSerializer, RedirectHandler, RequestModifier, RetryStrategy
+from .protocols import CacheSerializer, RedirectHandler, RequestModifier, RetryStrategy, UnauthorizedHook
 from .request import CachePolicy, FetchOptions, ImageRequest, ResponseOptions
 from .result import CachedResponse, ImageResult, ServedFrom
 from .storage.cache import ImageCache
@@ -106,10 +108,13 @@ class ImageManager:
         connections: int = 64,
         connections_per_host: int = 6,
         host_limits: Mapping[str, int] | None = None,
+        requests_per_second: float | None = None,
+        newest_first: bool = False,
         block_private: bool = False,
         allow_addresses: tuple[str, ...] = (),
         retry: RetryStrategy | None = None,
         redirect_handler: RedirectHandler | None = None,
+        on_unauthorized: UnauthorizedHook | None = None,
         limits: ImageLimits | None = None,
         decode_budget: int | str | None = None,
         decode_threads: int | None = None,
@@ -132,12 +137,15 @@ class ImageManager:
             connections=connections,
             per_host=connections_per_host,
             host_limits=dict(host_limits or {}),
+            requests_per_second=requests_per_second,
+            newest_first=newest_first,
             headers=Headers(headers or {}),
             block_private=block_private,
             allow_addresses=tuple(allow_addresses),
             user_agent=user_agent,
         )
         self._delegates = Delegates()
+        self._observers = Observers()
         self.downloader = ImageDownloader(
             options,
             session=session,
@@ -145,6 +153,7 @@ class ImageManager:
             delegates=self._delegates,
             retry=retry,
             redirect_handler=redirect_handler,
+            on_unauthorized=on_unauthorized,
         )
         rules = Rules(
             limits=limits or ImageLimits(),
@@ -237,7 +246,7 @@ class ImageManager:
         request = self._request(url, options)
         cached = self._memory_hit(request)
         if cached is None:
-            made, _ = await self._make(request)
+            made, _ = await first_that_succeeds(request, self._make)
             cached = made.cached
         return cached.hand_out()
 
@@ -250,18 +259,13 @@ class ImageManager:
             cached = self._memory_hit(request)
         if cached is not None:
             return self._results.from_memory(str(url), cached, Metrics(total=self.clock.monotonic() - started))
-        made, caller = await self._make(request)
+        made, caller = await first_that_succeeds(request, self._make)
         loaded = made.loaded
-        metrics = replace(
-            loaded.metrics,
-            decode=made.decode_time,
-            process=made.process_time,
-            total=self.clock.monotonic() - started,
-            shared=caller.has_joined_others,
-        )
+        metrics = self._metrics(caller, loaded, made)
+        metrics.total = self.clock.monotonic() - started
         is_kept = made.is_reused and loaded.served_from is not ServedFrom.NETWORK
         source = ServedFrom.MEMORY if is_kept else loaded.served_from
-        return self._results.of(request.url, made.cached, loaded, source, metrics)
+        return self._results.of(caller.url, made.cached, loaded, source, metrics)
 
     async def fetch_data(
         self,
@@ -278,7 +282,8 @@ class ImageManager:
         encoded is kept on disk as a variant of its original.
         """
         encoding = _encoding(format, quality)
-        body, _, _ = await self._data(self._request(url, options), encoding, quality)
+        request = self._request(url, options)
+        body, _, _ = await first_that_succeeds(request, lambda source: self._data(source, encoding, quality))
         return body
 
     async def fetch_file(
@@ -297,7 +302,8 @@ class ImageManager:
         """
         encoding = _encoding(format, quality)
         target = check_target(to) if to is not None else None
-        body, entry, may_keep = await self._data(self._request(url, options), encoding, quality)
+        request = self._request(url, options)
+        body, entry, may_keep = await first_that_succeeds(request, lambda source: self._data(source, encoding, quality))
         if target is not None:
             return await self._workers.run(write_atomically, target, body, entry.url)
         return await self.cache.disk.hold(entry, body, suffix_for(entry.format), in_folder=may_keep)
@@ -389,6 +395,20 @@ class ImageManager:
     def disk_expiration(self, expiration: ExpirationLike) -> None:
         self.cache.disk_expiration = as_expiration(expiration, name="disk_expiration")
 
+    # Ending
+
+    def cancel(self, url: str) -> None:
+        """End what fetches this URL now; whoever waits for it gets DownloadCancelledError, and no alternatives.
+
+        The URL is the one asked for, its fragment aside. What has come already is still decoded. Whoever asks from
+        now on starts anew.
+        """
+        self._flights.cancel(key_for_url(url))
+
+    def cancel_all(self) -> None:
+        """The same for every URL. A prefetch under way goes on with its next ones."""
+        self._flights.cancel()
+
     # Storing
 
     async def remove(self, url: str) -> int:
@@ -454,6 +474,38 @@ class ImageManager:
         self._workers.shutdown()
         await self._delegates.drain()
 
+    # What is told of a call
+
+    def add_observer(self, observer: Callable[[FetchReport], object]) -> Handle:
+        """Call ``observer`` with a :class:`FetchReport` at the end of each ``fetch…`` that memory alone did not answer.
+
+        At once and in the caller's own context, so that it may know whose call it was; what it raises is logged.
+        """
+        return self._observers.add(observer)
+
+    def _report(
+        self,
+        caller: Caller,
+        loaded: Loaded | None = None,
+        made: Made | None = None,
+        error: ImageCacheError | None = None,
+    ) -> None:
+        if not self._observers:
+            return
+        metrics = self._metrics(caller, loaded, made)
+        if loaded is None:
+            self._observers.tell(FetchReport(caller.url, metrics, error=error))
+        else:
+            self._observers.tell(FetchReport(caller.url, metrics, loaded.served_from, loaded.entry.status))
+
+    def _metrics(self, caller: Caller, loaded: Loaded | None = None, made: Made | None = None) -> Metrics:
+        metrics = loaded.metrics.copy() if loaded is not None else Metrics()
+        if made is not None:
+            metrics.decode, metrics.process = made.decode_time, made.process_time
+        metrics.total = self.clock.monotonic() - caller.started
+        metrics.shared = caller.has_joined_others
+        return metrics
+
     # The decisions of a call
 
     def _request(self, url: object, options: FetchOptions) -> ImageRequest:
@@ -505,7 +557,9 @@ class ImageManager:
             made = await self._pixels.make(await self._loader.load(request, caller), request, caller)
         except ImageCacheError as error:
             self._tell(error, request)
+            self._report(caller, error=error)
             raise
+        self._report(caller, made.loaded, made)
         self.counters.joined += caller.has_joined_others
         made = self._remember(request, made)
         loaded = made.loaded
@@ -542,12 +596,15 @@ class ImageManager:
             if is_exact:
                 loaded = await self._loader.with_body(loaded, request, caller)
                 assert loaded.body is not None
+                self._report(caller, loaded)
                 return loaded.body, loaded.entry, loaded.may_keep
             chosen: AnyEncoding = encoding or LikeSource(loaded.entry.format, quality)
             encoded, loaded = await self._encode.make(loaded, request, chosen, caller)
         except ImageCacheError as error:
             self._tell(error, request)
+            self._report(caller, error=error)
             raise
+        self._report(caller, loaded)
         entry = replace(loaded.entry, checksum=encoded.checksum, format=encoded.format)
         return encoded.body, entry, loaded.may_keep
 

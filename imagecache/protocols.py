@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 RequestModifier = Callable[["DownloadRequest"], "DownloadRequest | Awaitable[DownloadRequest | None] | None"]
 """Changes a request before it is sent; None refuses it. Sync or async. Run again for every try."""
+
+
+UnauthorizedHook = Callable[
+    ["DownloadRequest", "ResponseInfo"],
+    "Mapping[str, str] | bool | Awaitable[Mapping[str, str] | bool | None] | None",
+]
+"""Asked what to do about a 401: gets the request that was refused, as it was sent, and the head of the answer.
+
+Header fields are sent with the next try, to that origin alone; True is another try as well, through the request
+modifiers, which may know a new token by now; None or False leaves it at the 401. Sync or async.
+"""
 
 
 @runtime_checkable

@@ -88,6 +88,7 @@ class FetchOptions(TypedDict, total=False):
     ``cache_key``         the identity to store under, where the URL is not it (signatures)
     ``timeout``           seconds in all, from the moment a connection is granted; None: no limit
     ``priority``          a :class:`Priority`
+    ``alternatives``      URLs to fetch instead, in order, where the one before failed after all its tries
     ``progress``          called with (received, total) on the loop
     ``memory_expiration`` how long memory keeps this image
     ``disk_expiration``   how long the disk keeps these bytes
@@ -103,6 +104,10 @@ class FetchOptions(TypedDict, total=False):
 
     ``max_age``, ``max_stale`` and ``min_fresh`` hold under every policy that may serve a stored copy, and travel to
     the caches on the way as the request directives that they are named for.
+
+    An alternative is an image of its own: stored under its own URL, and told by ``ImageResult.url``. It gets the
+    other options of the call, with a ``timeout`` of its own, but no ``cache_key``, and at another origin no
+    ``headers`` but those that a redirect would take there.
     """
 
     policy: CachePolicy
@@ -114,6 +119,7 @@ class FetchOptions(TypedDict, total=False):
     cache_key: str
     timeout: float | None
     priority: Priority
+    alternatives: Sequence[str]
     progress: ProgressCallback
     memory_expiration: ExpirationLike
     disk_expiration: ExpirationLike
@@ -155,7 +161,8 @@ class ImageRequest:
     """One call's options, checked and filled in; made once a call has missed the memory tier's short cut.
 
     ``max_retry_after`` (seconds; None: the downloader's own) and ``protection`` are a prefetch's: how long a
-    server may make it wait, and what its own job stored, which it does not evict.
+    server may make it wait, and what its own job stored, which it does not evict. ``alternatives`` are what is asked
+    for instead, one after the other, where this fails.
     """
 
     url: str
@@ -181,6 +188,12 @@ class ImageRequest:
     stale_if_error: float | None = None
     expected_etag: str | None = None
     unmodified_since: float | None = None
+    alternatives: tuple[ImageRequest, ...] = ()
+
+    @property
+    def about(self) -> str:
+        """The URL as far as it is sent: a fragment never is."""
+        return self.url.partition("#")[0]
 
     def __repr__(self) -> str:
         return f"ImageRequest({shown_url(self.url)}, {self.policy.name}, {self.headers!r})"

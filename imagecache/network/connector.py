@@ -9,6 +9,7 @@ import asyncio
 import functools
 import select
 import socket
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 import aiohttp
@@ -111,6 +112,12 @@ class GuardedConnector(aiohttp.TCPConnector):
         connection = await super().connect(req, traces, timeout)
         watch.connected()
         return connection
+
+    async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:
+        # Here and not in the resolver: waiting for somebody else's look-up of the same name is time, too.
+        addresses = await super()._resolve_host(host, port, traces)
+        current_watch.get().resolved()
+        return addresses
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         # aiohttp 3.14 hands out a pooled connection whatever arrived on it while it lay idle, and would take that for

@@ -14,9 +14,9 @@ import aiohttp
 
 from ..clock import Clock, SystemClock
 from ..delegate import Delegates, Handle
-from ..errors import ConnectionFailedError, ManagerClosedError
-from ..keys import display_url
-from ..protocols import RedirectHandler, RequestModifier, RetryStrategy
+from ..errors import DownloadCancelledError, ManagerClosedError
+from ..keys import display_url, key_for_url
+from ..protocols import RedirectHandler, RequestModifier, RetryStrategy, UnauthorizedHook
 from ..request import DownloadRequest, Priority, ProgressCallback
 from .body import safely
 from .connector import GuardedResolver, open_session
@@ -29,6 +29,7 @@ from .priority import PriorityTicket
 from .retry import BackoffRetryStrategy
 from .settings import NetworkOptions
 from .task import Call, Check, NetworkTask, Tools, prepared
+from .unauthorized import Refreshes
 from .urls import checked_url
 
 logger = logging.getLogger("imagecache")
@@ -39,7 +40,8 @@ class ImageDownloader:
 
     The session is made at the first download and belongs to the loop that runs then. An injected ``session`` keeps
     its own connections: addresses of names are not guarded over it, its cookies are its own, and it is never closed
-    from here.
+    from here. ``on_unauthorized`` may refresh a token after a 401: an :data:`UnauthorizedHook`, asked once for all
+    who are refused with the same credentials, and at most once a download.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ImageDownloader:
         delegates: Delegates | None = None,
         retry: RetryStrategy | None = None,
         redirect_handler: RedirectHandler | None = None,
+        on_unauthorized: UnauthorizedHook | None = None,
     ) -> None:
         self.options = options or NetworkOptions()
         self.delegates = delegates if delegates is not None else Delegates()
@@ -64,10 +67,13 @@ class ImageDownloader:
                 per_host=self.options.per_host,
                 connections=self.options.connections,
                 host_limits=self.options.host_limits,
+                requests_per_second=self.options.requests_per_second,
+                newest_first=self.options.newest_first,
             ),
             guard=AddressGuard(block_private=self.options.block_private, allow=self.options.allow_addresses),
             retry=retry or BackoffRetryStrategy(),
             redirect_handler=redirect_handler,
+            refreshes=Refreshes(on_unauthorized),
             default_headers=self.options.default_headers,
             owns_session=session is None,
         )
@@ -101,6 +107,26 @@ class ImageDownloader:
     def add_delegate(self, delegate: object) -> Handle:
         """Let ``delegate`` hear of downloads. Raises TypeError if it has none of the callbacks."""
         return self.delegates.add(delegate)
+
+    def cancel(self, url: str) -> None:
+        """End every download of this URL, queued ones included; whoever waits gets DownloadCancelledError.
+
+        The URL is the one asked for, its fragment aside. One asked for again from now on is a new download.
+        """
+        key = key_for_url(url)
+        for task in self._running:
+            if key_for_url(task.url) == key:
+                task.stop(_cancelled(task.url))
+
+    def cancel_all(self) -> None:
+        """End every download; whoever waits gets DownloadCancelledError. Those asked for from now on are new."""
+        for task in self._running:
+            task.stop(_cancelled(task.url))
+
+    @property
+    def waiting(self) -> int:
+        """Downloads that wait for a connection."""
+        return self._tools.limiter.waiting
 
     @property
     def active(self) -> int:
@@ -196,8 +222,7 @@ class ImageDownloader:
         except asyncio.CancelledError:
             if task.was_announced:
                 # Told without waiting: whoever cancels must not be held up by somebody's callback.
-                cancelled = ConnectionFailedError("the download was cancelled", url=display_url(url))
-                self.delegates.notify("did_finish_downloading_image", url, None, cancelled)
+                self.delegates.notify("did_finish_downloading_image", url, None, _cancelled(url))
             raise
         except Exception as error:
             if task.was_announced:
@@ -226,8 +251,9 @@ class ImageDownloader:
             # One event for everybody who closes at the same time.
             self._all_ended = self._all_ended or asyncio.Event()
             for task in self._running:
-                task.stop()
+                task.stop(ManagerClosedError("the downloader was closed", url=display_url(task.url)))
             await self._all_ended.wait()
+        await self._tools.refreshes.aclose()
         session, resolver = self._session, self._resolver
         self._session = self._resolver = None
         if resolver is not None and session is not None:
@@ -235,3 +261,7 @@ class ImageDownloader:
             await resolver.close()
             # Transports close in the loop's next turns; a program that ends here would warn of open ones.
             await asyncio.sleep(0)
+
+
+def _cancelled(url: str) -> DownloadCancelledError:
+    return DownloadCancelledError("the download was cancelled", url=display_url(url))

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from ..errors import BadStatusError, ImageCacheError, NetworkError, RedirectError, TimedOutError
 from ..protocols import RetryContext
 
-RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 _SECONDS = re.compile(r"[0-9]{1,10}")
 
 

@@ -56,6 +56,8 @@ class NetworkOptions:
 
     ``max_body``: bytes of a decoded body. ``max_redirects``: hops followed. ``per_host`` and ``connections``:
     downloads under way at one host and in all; ``host_limits`` sets other numbers for hosts by name.
+    ``requests_per_second``: requests that one host is sent, evenly spaced; None for as many as it answers.
+    ``newest_first``: of those who wait with one priority, the last to come is served first.
     ``user_agent``: None is ``imagecache/VERSION``. ``headers``: fields of every request, under the request's own.
     ``block_private``: refuse every address that is not globally reachable. ``allow_addresses``: hosts by name or
     networks (``"192.168.1.0/24"``) that are visited all the same; link-local ones are refused without it in any
@@ -72,6 +74,8 @@ class NetworkOptions:
     per_host: int = 6
     connections: int = 64
     host_limits: Mapping[str, int] = field(default_factory=dict, hash=False)
+    requests_per_second: float | None = None
+    newest_first: bool = False
     user_agent: str | None = None
     headers: Headers | Mapping[str, str] = Headers()
     block_private: bool = False
@@ -91,6 +95,9 @@ class NetworkOptions:
         for host, limit in limits.items():
             if limit < 1:
                 raise ValueError(f"host_limits[{host!r}] is at least 1, not {limit!r}")
+        rate = self.requests_per_second
+        if rate is not None and not 0 < rate < math.inf:
+            raise ValueError(f"requests_per_second is over 0, or None for no limit, not {rate!r}")
         parse_allowed(self.allow_addresses)
         # A frozen value over somebody's dict would change with it.
         object.__setattr__(self, "host_limits", MappingProxyType(limits))

@@ -19,6 +19,7 @@ from ..delegate import Delegates, call_in_empty_context
 from ..errors import (
     AddressRefusedError,
     BadStatusError,
+    DownloadCancelledError,
     ImageCacheError,
     ManagerClosedError,
     RedirectError,
@@ -45,6 +46,7 @@ from .priority import PriorityTicket
 from .redirects import check_hop, is_conditional, is_redirect, next_request, without_conditions
 from .retry import retry_after_seconds
 from .settings import NetworkOptions
+from .unauthorized import Refreshes
 from .urls import split_userinfo, target_of
 from .watch import Watch, sleep
 
@@ -65,6 +67,7 @@ class Tools:
     guard: AddressGuard
     retry: RetryStrategy
     redirect_handler: RedirectHandler | None
+    refreshes: Refreshes
     default_headers: Headers
     owns_session: bool
 
@@ -113,6 +116,11 @@ class NetworkTask:
         self._slot_host = ""
         self._request_time = 0.0
         self._response_time = 0.0
+        self._sent_at = 0
+        self._unauthorized: tuple[DownloadRequest, ResponseInfo] | None = None
+        self._granted: tuple[str, str, int] | None = None
+        self._granted_fields = Headers()
+        self._refreshed = 0
         self.watch = Watch(tools.clock, tools.options.timeouts, call.total, self._shown)
         self.response: ResponseInfo | None = None
         self.was_announced = False
@@ -133,15 +141,44 @@ class NetworkTask:
             except ImageCacheError as error:
                 # A hop's error is about the URL asked for, too.
                 error.url = self._shown
-                wait = self._wait_after(error)
-                if wait is None:
-                    raise
-            with self.watch:
-                await sleep(self._tools.clock, wait)
+                with self.watch:
+                    if await self._is_authorized_now(error):
+                        continue
+                    wait = self._wait_after(error)
+                    if wait is None:
+                        raise
+                    await sleep(self._tools.clock, wait)
 
-    def stop(self) -> None:
-        """End it now, with ManagerClosedError."""
-        self.watch.stop(ManagerClosedError("the downloader was closed", url=self._shown))
+    @property
+    def url(self) -> str:
+        """The URL asked for, as it was given."""
+        return self._asked.url
+
+    def stop(self, error: ImageCacheError) -> None:
+        """End it now, with this error."""
+        self.watch.stop(error)
+
+    async def _is_authorized_now(self, error: ImageCacheError) -> bool:
+        """Whether the hook for 401s has done something about this one, so that it is worth another try."""
+        unauthorized, self._unauthorized = self._unauthorized, None
+        if unauthorized is None or self._refreshed or not self._call.retry or not self._tools.refreshes.may_help:
+            return False
+        self._refreshed = 1
+        request, info = unauthorized
+        outcome = await self._tools.refreshes.after(request, info, sent_at=self._sent_at)
+        if outcome.error is not None:
+            error.add_note(f"on_unauthorized raised {type(outcome.error).__name__}")
+            raise error from outcome.error
+        if outcome.fields is None:
+            return False
+        # A hop's token is that hop's: it is sent nowhere else, wherever the next try begins.
+        self._granted, self._granted_fields = target_of(request.url).origin, outcome.fields
+        return True
+
+    def _authorized(self, request: DownloadRequest) -> DownloadRequest:
+        if self._granted is None or target_of(request.url).origin != self._granted:
+            return request
+        return request.with_headers(self._granted_fields)
 
     async def _try(self) -> Download:
         request = first = await self._prepare()
@@ -175,11 +212,11 @@ class NetworkTask:
         if self._call.strip_conditions:
             request = DownloadRequest(request.url, without_conditions(request.headers), request.method)
         target_of(request.url)
-        return request
+        return self._authorized(request)
 
     async def _take_slot(self, request: DownloadRequest) -> None:
         host = target_of(request.url).host
-        if self._slot is not None and host == self._slot_host:
+        if self._slot is not None and host == self._slot_host and not self._tools.limiter.has_rate:
             return
         self._leave_slot()
         is_first = self.watch.started_at is None
@@ -222,7 +259,8 @@ class NetworkTask:
                 raise AddressRefusedError(refusal)
             watch.requested()
         self._request_time = tools.clock.time()
-        connected_before = watch.connect_time
+        self._sent_at = tools.refreshes.moment
+        connected_before, resolved_before = watch.connect_time, watch.dns_time
         try:
             response = await self._session.request(
                 request.method,
@@ -241,7 +279,10 @@ class NetworkTask:
         except Exception as error:
             raise as_our_error(error, self._shown) from cause_of(error)
         finally:
-            self._metrics.connect += watch.connect_time - connected_before
+            # What did not come to a connection is nobody's part.
+            dns = watch.dns_time - resolved_before
+            self._metrics.dns += dns
+            self._metrics.connect += max(0.0, watch.connect_time - connected_before - dns)
         self._response_time = tools.clock.time()
         self._metrics.first_byte += tools.clock.monotonic() - watch.connected_at
         return response
@@ -258,7 +299,7 @@ class NetworkTask:
         if self._tools.redirect_handler is not None:
             request = await self._ask_handler(self._tools.redirect_handler, redirect, request)
         check_hop(seen[-1], request)
-        request = _without_userinfo(request)
+        request = self._authorized(_without_userinfo(request))
         if request in seen:
             raise RedirectError(f"a redirect loop, back to {shown_url(request.url)}")
         seen.append(request)
@@ -376,6 +417,8 @@ class NetworkTask:
         refusal = status_refusal(status, is_conditional=is_conditional(request.headers), answers=answers)
         if refusal is None:
             return
+        if status == HTTPStatus.UNAUTHORIZED:
+            self._unauthorized = (request, info)
         retry_after = retry_after_seconds(info.headers.get("retry-after"), self._response_time)
         if retry_after is not None:
             refusal += f" and asks to come back in {retry_after:.0f} s"
@@ -458,11 +501,11 @@ class NetworkTask:
         """Seconds until the next try, None if this error is the last."""
         tools, watch = self._tools, self.watch
         retry_after = error.retry_after if isinstance(error, BadStatusError) else None
-        if isinstance(error, ManagerClosedError) or not self._call.retry:
+        if isinstance(error, (ManagerClosedError, DownloadCancelledError)) or not self._call.retry:
             return None
         if retry_after is not None and retry_after > self._call.max_retry_after:
             return None
-        context = RetryContext(self._shown, self._metrics.tries, error, watch.elapsed, retry_after)
+        context = RetryContext(self._shown, self._metrics.tries - self._refreshed, error, watch.elapsed, retry_after)
         try:
             delay = tools.retry.retry_delay(context)
         except Exception:

@@ -24,13 +24,13 @@ class Watch:
 
     The caller's own cancellation passes through untouched, as with ``asyncio.timeout``. May be entered again and
     again by one task; the total goes on over the entries. ``host`` and ``is_proxied`` tell what is being
-    connected to, ``connect_time`` and ``connected_at`` what the connector measured.
+    connected to, ``connect_time``, ``dns_time`` (a part of it) and ``connected_at`` what the connector measured.
     """
 
     __slots__ = (
         "_armed_at", "_cancelling", "_clock", "_limits", "_phase", "_phase_end", "_queued_at", "_task", "_timer",
         "_token", "_total", "_total_end", "_url", "_verdict", "_window_bytes", "_window_end", "connect_time",
-        "connected_at", "host", "is_proxied", "started_at",
+        "connected_at", "dns_time", "host", "is_proxied", "started_at",
     )  # fmt: skip
 
     def __init__(self, clock: Clock, limits: Timeouts, total: float | None, url: str) -> None:
@@ -50,7 +50,7 @@ class Watch:
         self.started_at: float | None = None
         self.host: str | None = None
         self.is_proxied = False
-        self.connect_time = 0.0
+        self.connect_time = self.dns_time = 0.0
         self.connected_at = 0.0
 
     def __enter__(self) -> Watch:
@@ -120,6 +120,10 @@ class Watch:
         self.is_proxied = is_proxied
         self.connected_at = self._clock.monotonic()
         self._enter("connect", self.connected_at + self._limits.connect)
+
+    def resolved(self) -> None:
+        """The name has addresses, which was the first thing to be done for a connection."""
+        self.dns_time += self._clock.monotonic() - self.connected_at
 
     def connected(self) -> None:
         """The connection is there; the answer's head is awaited."""

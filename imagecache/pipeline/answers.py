@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from ..http.validators import etag_of, merged_headers, weaker_etag
 from ..keys import display_url
 from ..request import ImageRequest
 from ..result import ServedFrom
+from ..storage.stored import StoreResult
 from .cached import Stamp
 from .loaded import Loaded
 from .parts import Parts
@@ -94,6 +96,7 @@ class Answers:
         parts.counters.not_modified += 1
         stamp.entry = entry
         stored = parts.cache.disk.refresh(renewed)
+        self._time(stored, download)
         parts.renew_memory(renewed)
         return Loaded(
             renewed,
@@ -104,6 +107,7 @@ class Answers:
             revalidated=True,
             redirects=download.redirects,
             metrics=download.metrics,
+            measured=download.metrics,
             stored=stored,
             forward_status=304,
         )
@@ -134,6 +138,7 @@ class Answers:
             parts.drop_made_of_others(entry, checksum)
             written = None if download.spool is None else download.spool.hand_over()
             stored = parts.cache.put(entry, download.body, protection=request.protection, written=written)
+            self._time(stored, download)
             if is_unchanged:
                 parts.renew_memory(entry)
         elif is_answer:
@@ -152,10 +157,21 @@ class Answers:
             changed=not is_unchanged,
             redirects=download.redirects,
             metrics=download.metrics,
+            measured=download.metrics,
             stored=stored,
             forward_status=download.status,
             was_resumed=download.resumed_at > 0,
         )
+
+    def _time(self, stored: asyncio.Future[StoreResult], download: Download) -> None:
+        """Measure what storing takes, which nobody waits for."""
+        clock, counters, began = self._parts.clock, self._parts.counters, self._parts.clock.monotonic()
+
+        def ended(_: asyncio.Future[StoreResult]) -> None:
+            download.metrics.store = clock.monotonic() - began
+            counters.spent("store", download.metrics.store)
+
+        stored.add_done_callback(ended)
 
     def refused(self, request: ImageRequest, scope: str, download: Download, *, secret: bytes) -> None:
         """An answer whose status is no image: its head is kept where HTTP lets it count for a while; images stay."""

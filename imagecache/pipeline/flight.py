@@ -18,7 +18,8 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..clock import Clock, TimerHandle
-from ..errors import ImageCacheError, ManagerClosedError, TimedOutError
+from ..errors import DownloadCancelledError, ImageCacheError, ManagerClosedError, TimedOutError
+from ..keys import display_url
 from ..request import Priority, ProgressCallback
 
 logger = logging.getLogger("imagecache")
@@ -54,6 +55,7 @@ class Caller:
         self.priority = priority
         self.url = url
         self._clock = clock
+        self.started = clock.monotonic()
         self._progress = progress
         # A callback is its caller's own, and runs as if the caller ran it, also from within a flight.
         self._context = contextvars.copy_context() if progress is not None else None
@@ -94,8 +96,11 @@ class Caller:
 class Flight(Generic[T]):
     """One piece of work under way. It is a listener of the flights that it joins in turn."""
 
-    def __init__(self, table: FlightTable, key: Hashable, work: Callable[[Flight[T]], Coroutine[Any, Any, T]]) -> None:
+    def __init__(
+        self, table: FlightTable, key: Hashable, work: Callable[[Flight[T]], Coroutine[Any, Any, T]], about: str = ""
+    ) -> None:
         self.key = key
+        self.about = about
         self.table = table
         self._waiters: dict[asyncio.Future[T], Listener] = {}
         self._last_progress: tuple[int, int | None] | None = None
@@ -199,14 +204,24 @@ class FlightTable:
     def __len__(self) -> int:
         return len(self._flights)
 
-    async def join(self, key: Hashable, work: Callable[[Flight[T]], Coroutine[Any, Any, T]], listener: Listener) -> T:
-        """Join the flight of ``key``, or start it with ``work``, and wait for what it makes."""
+    async def join(
+        self,
+        key: Hashable,
+        work: Callable[[Flight[T]], Coroutine[Any, Any, T]],
+        listener: Listener,
+        *,
+        about: str = "",
+    ) -> T:
+        """Join the flight of ``key``, or start it with ``work``, and wait for what it makes.
+
+        ``about`` is the URL under which :meth:`cancel` finds it; "" for work that is no fetching.
+        """
         if self._closed is not None:
             raise self._closed.fresh()
         flight: Flight[T] | None = self._flights.get(key)
         joined = flight is not None
         if flight is None:
-            flight = Flight(self, key, work)
+            flight = Flight(self, key, work, about)
             self._flights[key] = flight
             self._tasks.add(flight.task)
             flight.task.add_done_callback(self._tasks.discard)
@@ -231,6 +246,16 @@ class FlightTable:
         """Take a flight off the table: whoever asks now starts anew."""
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
+
+    def cancel(self, about: str | None = None) -> None:
+        """Give up fetching this URL, or all (None): whoever waits gets DownloadCancelledError, each its own.
+
+        Whoever asks for the same from now on starts anew.
+        """
+        for flight in list(self._flights.values()):
+            if flight.about and about in (None, flight.about):
+                self.forget(flight)
+                flight.fail(DownloadCancelledError("the download was cancelled", url=display_url(flight.about)))
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run something behind, that nobody waits for; ended with the table."""

@@ -83,7 +83,8 @@ class Loader:
         """
         key = ("bytes", request.policy, *self._way_of(request))
         try:
-            loaded = await self._parts.flights.join(key, partial(self._load, request, wants_body), caller)
+            work = partial(self._load, request, wants_body)
+            loaded = await self._parts.flights.join(key, work, caller, about=request.about)
         except _SERVER_FAILED as error:
             # Each caller's own affair: how stale a copy may stand in is its option, and so may the failure be.
             substitute = await self._instead_of(error, request, wants_body)
@@ -176,8 +177,7 @@ class Loader:
     def _way_of(self, request: ImageRequest) -> tuple[Hashable, ...]:
         """What makes two requests the same on the wire: to whom, as whom, with what, changed by whom, how patiently."""
         return (
-            # A fragment is never sent.
-            request.url.partition("#")[0],
+            request.about,
             request.key_hash,
             request.partition,
             request.headers,
@@ -222,7 +222,10 @@ class Loader:
             case Validate(_, forward) | Load(_, forward):
                 loaded = await self._ask(request, scope, found, decision, stamp, flight)
                 self._give_back_lease(loaded)
-                return replace(loaded, forward=forward, metrics=replace(loaded.metrics, disk_read=read_time))
+                # A copy: who asks the same question under another policy has read the disk on its own.
+                metrics = loaded.metrics.copy()
+                metrics.disk_read = read_time
+                return replace(loaded, forward=forward, metrics=metrics)
         raise AssertionError("nothing stored cannot be served")
 
     async def _look(
@@ -355,7 +358,7 @@ class Loader:
         basis = (entry.checksum, entry.etag) if entry is not None else None
         key = ("network", scope, asked.headers, basis, is_plain, *self._way_of(request))
         work = partial(self._fetch, request, scope, found, asked, stamp, is_plain)
-        return await self._parts.flights.join(key, work, listener)
+        return await self._parts.flights.join(key, work, listener, about=request.about)
 
     async def _fetch(
         self,
@@ -451,7 +454,7 @@ class Loader:
             if refused:
                 self._answers.refused(request, scope, refused[-1], secret=await parts.cache.disk.secret())
             raise
-        parts.counters.bytes_received += download.bytes_received
+        parts.counters.downloaded(download.metrics)
         return download
 
     def _stamp(self, request: ImageRequest) -> Stamp:

@@ -27,9 +27,9 @@ class Loaded:
     """Bytes that are the answer to a request, and how they were come by.
 
     ``body`` is None where nobody has needed the bytes yet: ``Loader.with_body`` brings them. ``may_keep`` is False for
-    a no-store answer. ``stored`` tells what became of storing it. ``forward`` says why the server was asked, None
-    if it was not, and ``forward_status`` what it answered (RFC 9211, 2.2 and 2.3). ``was_resumed``: they came in two
-    parts, and nobody but their server says that these belong together.
+    a no-store answer. ``stored`` tells what became of storing it, ``measured`` how long that took, once it has ended.
+    ``forward`` says why the server was asked, None if it was not, and ``forward_status`` what it answered (RFC 9211,
+    2.2 and 2.3). ``was_resumed``: they came in two parts, and nobody but their server says that these belong together.
     """
 
     entry: Entry
@@ -43,6 +43,7 @@ class Loaded:
     redirects: tuple[Redirect, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
     stored: asyncio.Future[StoreResult] | None = None
+    measured: Metrics | None = None
     forward: Forward | None = None
     forward_status: int | None = None
     was_resumed: bool = False

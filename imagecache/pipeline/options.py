@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, get_args
 
@@ -11,6 +12,8 @@ from ..expiration import AccessExtension, StorageExpiration, as_expiration, as_e
 from ..headers import Headers
 from ..http.validators import is_strong_etag
 from ..keys import check_url, hash_for_key
+from ..network.redirects import safe_headers
+from ..network.urls import split_userinfo, target_of
 from ..protocols import ImageProcessor
 from ..request import CachePolicy, FetchOptions, ImageMode, ImageRequest, Priority
 
@@ -41,7 +44,7 @@ def request_for(
         raise ValueError(f"a cache key is a text that is not empty, not {key!r}")
     chosen = _policy(options, policy)
     _check_demands(options, chosen)
-    return ImageRequest(
+    request = ImageRequest(
         url=text,
         key=key,
         key_hash=hash_for_key(key),
@@ -64,6 +67,8 @@ def request_for(
         expected_etag=_expected_etag(options.get("expected_etag")),
         unmodified_since=_moment(options.get("unmodified_since")),
     )
+    urls = options.get("alternatives", ())
+    return replace(request, alternatives=_alternatives(urls, request, key_for_url)) if urls else request
 
 
 def check_timeout(timeout: float | None) -> float | None:
@@ -86,6 +91,19 @@ def check_seconds(seconds: float | None, name: str) -> float | None:
     if not seconds >= 0:
         raise ValueError(f"{name} is 0 seconds or more, not {seconds!r}")
     return float(seconds)
+
+
+def _alternatives(urls: object, request: ImageRequest, key_for_url: Callable[[str], str]) -> tuple[ImageRequest, ...]:
+    if isinstance(urls, str | bytes) or not isinstance(urls, Iterable):
+        raise TypeError(f"alternatives is a list of URLs, not {urls!r}")
+    return tuple(_alternative(check_url(url), request, key_for_url) for url in urls)
+
+
+def _alternative(url: str, request: ImageRequest, key_for_url: Callable[[str], str]) -> ImageRequest:
+    key = key_for_url(url)
+    is_elsewhere = target_of(split_userinfo(url)[0]).origin != target_of(split_userinfo(request.url)[0]).origin
+    headers = safe_headers(request.headers) if is_elsewhere else request.headers
+    return replace(request, url=url, key=key, key_hash=hash_for_key(key), headers=headers)
 
 
 def _seconds(options: FetchOptions, name: str) -> float | None:

@@ -112,6 +112,7 @@ class PixelStage:
         processed = await parts.workers.run(_apply, processor, base.shared, url, cost=base.shared.cost)
         process_time = base.process_time + time.perf_counter() - started
         parts.counters.processes += 1
+        parts.counters.spent("process", process_time - base.process_time)
         done = parts.counters.by_processor
         done[processor.identifier] = done.get(processor.identifier, 0) + 1
         if serializer is not None:
@@ -149,8 +150,10 @@ class PixelStage:
             if loaded.served_from is ServedFrom.NETWORK and not loaded.was_resumed:
                 raise
             raise UnusableError(f"what was stored cannot be decoded: {error.message}") from error
+        decode_time = time.perf_counter() - started
         parts.counters.decodes += 1
-        return Pixels(shared, decode_time=time.perf_counter() - started)
+        parts.counters.spent("decode", decode_time)
+        return Pixels(shared, decode_time=decode_time)
 
     async def _prepared(
         self, loaded: Loaded, options: DecodeOptions, flight: Flight[Pixels]

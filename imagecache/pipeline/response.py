@@ -94,7 +94,8 @@ class ResponseStage:
         asked = replace(asked, scope=scope)
         way = (asked.method, asked.follow_redirects, asked.retry, self._parts.downloader.modifiers_version)
         key = ("response", *way, request.url, request.partition, request.headers, request.policy)
-        answer: CachedResponse = await self._parts.flights.join(key, partial(self._answer, asked), caller)
+        work = partial(self._answer, asked)
+        answer: CachedResponse = await self._parts.flights.join(key, work, caller, about=request.about)
         if caller.has_joined_others:
             answer = replace(answer, cache_status=replace(answer.cache_status, collapsed=not answer.cache_status.hit))
         return answer
@@ -206,7 +207,7 @@ class ResponseStage:
         caller = Caller(self._parts.clock, timeout=request.timeout, url=url)
         key = ("response behind", request.url, request.headers, asked.scope, self._parts.downloader.modifiers_version)
         try:
-            await self._parts.flights.join(key, partial(self._answer, behind), caller)
+            await self._parts.flights.join(key, partial(self._answer, behind), caller, about=request.about)
         except ImageCacheError as error:
             logger.debug("revalidating %s behind failed: %s", shown_url(url), error)
 
@@ -236,7 +237,7 @@ class ResponseStage:
             on_start=flight.network_started,
             total=None,
         )
-        self._parts.counters.bytes_received += download.bytes_received
+        self._parts.counters.downloaded(download.metrics)
         return download
 
     def _not_modified(

@@ -42,6 +42,10 @@ class Results:
         if source is not ServedFrom.NETWORK:
             # RFC 9111, 4: what comes from a cache tells its age.
             headers = headers.updated({"Age": str(max(0, int(now - cached.born_at)))})
+        measured = loaded.measured
+        if loaded.stored is not None and measured is not None:
+            # The caller's metrics are its own; who stored for all knows only later how long that took.
+            loaded.stored.add_done_callback(lambda _: setattr(metrics, "store", measured.store))
         return ImageResult(
             image=cached.hand_out(),
             url=display_url(url),

@@ -10,7 +10,7 @@ import pytest
 
 from imagecache.errors import (
     BadStatusError,
-    ConnectionFailedError,
+    DownloadCancelledError,
     ImageCacheError,
     InvalidURLError,
     NotAnImageError,
@@ -448,7 +448,7 @@ async def test_the_end_is_told_exactly_once_on_cancellation(server: RawServer, d
     await gone.wait()
     await recorder.finished.wait()
     assert recorder.heard == ["will_download_image", "did_finish_downloading_image"]
-    assert isinstance(recorder.error, ConnectionFailedError)
+    assert isinstance(recorder.error, DownloadCancelledError)
 
 
 # The check

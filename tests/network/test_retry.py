@@ -16,6 +16,7 @@ from imagecache.errors import (
     ConnectionFailedError,
     ImageCacheError,
     ManagerClosedError,
+    NotAnImageError,
     RedirectError,
     RequestModifierError,
     ResponseRefusedError,
@@ -32,7 +33,7 @@ from imagecache.network.retry import (
     retry_after_seconds,
 )
 from imagecache.network.settings import NetworkOptions, Timeouts
-from imagecache.protocols import RetryContext
+from imagecache.protocols import ResponseInfo, RetryContext
 from imagecache.request import DownloadRequest
 from imagecache.testing.clock import FakeClock
 from tests.network.conftest import MakeDownloader
@@ -47,8 +48,8 @@ def status_error(status: int) -> BadStatusError:
 @pytest.mark.parametrize(
     ("error", "worth"),
     [
-        *((status_error(status), True) for status in (408, 425, 429, 500, 502, 503, 504)),
-        *((status_error(status), False) for status in (304, 400, 401, 403, 404, 410, 501)),
+        *((status_error(status), True) for status in (408, 425, 429, 500, 502, 503, 504, 521, 599)),
+        *((status_error(status), False) for status in (304, 400, 401, 403, 404, 410, 428, 499)),
         (ConnectionFailedError(""), True),
         (TruncatedBodyError(""), True),
         (TimedOutError("", limit="connect"), True),
@@ -162,6 +163,23 @@ async def test_it_gives_up_with_the_last_error(server: RawServer, make: MakeDown
 async def test_a_404_is_final(server: RawServer, make: MakeDownloader) -> None:
     with pytest.raises(BadStatusError):
         await make(retry=NOW).download(server.base + "/missing")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("how", ["delegate", "check", "too large"])
+async def test_a_refused_body_is_final(server: RawServer, make: MakeDownloader, how: str) -> None:
+    class Refuses:
+        def did_receive_response(self, response: ResponseInfo) -> bool:
+            return how != "delegate"
+
+    def check(body: bytes) -> None:
+        if how == "check":
+            raise NotAnImageError("no image")
+
+    downloader = make(NetworkOptions(max_body=10 if how == "too large" else 2**20), retry=NOW)
+    downloader.add_delegate(Refuses())
+    with pytest.raises((ResponseRefusedError, NotAnImageError, BodyTooLargeError)):
+        await downloader.download(server.serve("/a"), check=check)
     assert len(server.requests) == 1
 
 

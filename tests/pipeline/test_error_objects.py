@@ -52,3 +52,11 @@ def test_an_error_stays_what_it_is(error: ImageCacheError, way: Callable[[ImageC
 
 def test_every_error_that_a_caller_can_name_is_among_them() -> None:
     assert {type(error).__name__ for error in EVERY} == {n for n in imagecache.__all__ if n.endswith("Error")}
+
+
+def test_a_note_of_one_copy_is_no_others() -> None:
+    error = ImageCacheError("refused")
+    error.add_note("of all")
+    one, other = error.fresh(), error.fresh()
+    one.add_note("of one")
+    assert (one.__notes__, other.__notes__, error.__notes__) == (["of all", "of one"], ["of all"], ["of all"])

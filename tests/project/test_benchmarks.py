@@ -1,4 +1,4 @@
-"""The storage's benchmarks run to their end and print the figures that are read off them; none is looked at here."""
+"""The benchmarks run to their end and print the figures that are read off them; none is looked at here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 def output_of(name: str, folder: Path, *arguments: str) -> str:
     """What a benchmark prints; it leaves nothing behind in its temporary folder."""
     program = f"import asyncio, tempfile; tempfile.tempdir = {str(folder)!r}\n"
-    program += f"from benchmarks import {name}\nasyncio.run({name}.main({list(arguments)!r}))"
+    program += f"from benchmarks import {name}\ndone = {name}.main({list(arguments)!r})\n"
+    program += "if done is not None: asyncio.run(done)"
     command = [sys.executable, "-X", "utf8", "-W", "error", "-c", program]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
     assert (done.returncode, done.stderr.decode()) == (0, "")
@@ -42,3 +43,9 @@ def test_rows_are_generated_and_the_folder_is_removed(tmp_path: Path) -> None:
     assert told.startswith("1,000 rows of 2,000 bytes\n")
     for figure in ("open to serve", "put", "get", "trim", "index-1.sqlite"):
         assert f"\n{figure}" in told
+
+
+def test_what_measuring_costs_is_told_against_the_same_code_without_it(tmp_path: Path) -> None:
+    told = output_of("measuring_cost", tmp_path, "--quick")
+    assert [line.split("  ")[0] for line in told.splitlines()[1:]] == ["with", "without", "again", "with spans"]
+    assert "1.000 of without" in told
