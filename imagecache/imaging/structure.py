@@ -63,12 +63,10 @@ def _png(data: bytes) -> Structure:
 
 
 def _png_size(data: bytes, at: int) -> tuple[int, int]:
-    """The size in the header of a PNG that begins there; of several headers, which no PNG may have, the largest.
+    """The size in the header of a PNG that begins there, wherever it is; the largest, where there are several.
 
-    Raises ValueError where it does not begin with one: a decoder might take another for it.
+    Pillow obeys the last, so that one that is only looked for in its place may tell of another picture.
     """
-    if data[at + 12 : at + 16] != b"IHDR":
-        raise ValueError("a PNG that does not begin with its header")
     largest = (0, 0)
     for kind, start, _ in _chunks(data, at + 8, ">I4s", checksum=4):
         if kind == b"IDAT":

@@ -18,8 +18,8 @@ from .load import Loader
 from .loaded import Loaded
 from .parts import Parts
 
-OPENED_BYTES_PER_PIXEL = 8
-"""What opening takes at most, of the formats allowed by default."""
+OPENED_BYTES_PER_PIXEL = {"ICO": 8, "WEBP": 8}
+"""An icon is decoded, and a WebP gets its canvases, as it is opened; to open any other takes next to nothing."""
 
 
 class Results:
@@ -74,8 +74,7 @@ class Results:
         return body
 
     async def _open_animation(self, body: bytes, *, entry: Entry) -> Animation:
-        # An icon is decoded, and a WebP gets its canvases, as it is opened.
-        cost = (entry.width or 0) * (entry.height or 0) * OPENED_BYTES_PER_PIXEL
+        cost = (entry.width or 0) * (entry.height or 0) * OPENED_BYTES_PER_PIXEL.get(entry.format or "", 0)
         return await self._parts.workers.run(open_animation, body, self._parts.rules.limits, entry.url, cost=cost)
 
 

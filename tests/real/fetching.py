@@ -10,6 +10,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -108,6 +109,8 @@ def limit_memory(limit: int) -> None:
         raise NotImplementedError("Windows has no limits of a process's own")
     import resource
 
+    # It counts what is reserved, where a container counts what is used: of a thread's stack, next to nothing.
+    threading.stack_size(2**20)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
@@ -136,8 +139,8 @@ async def outcome_of(images: ImageManager, url: str) -> str:
     """What becomes of one URL, in a word and its details."""
     try:
         result = await images.fetch(url)
-        # Whoever asks for an image may touch every pixel of it.
-        await asyncio.to_thread(result.image.resize, (1, 1))
+        # It is whole: its last pixel can be had at once. Who keeps an image longer pays for its memory himself.
+        result.image.getpixel((result.image.width - 1, result.image.height - 1))
         outcome = f"{DECODED}: {result.format} {result.image.mode} {result.image.width} x {result.image.height}"
         await see_frames(result)
     except ImageCacheError as error:
