@@ -25,7 +25,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo
 
 test: lint $(PHOTOGRAPHS)/.unpacked $(PILLOW_IMAGES)/.unpacked
-	$(BIN)/python -m pytest -n auto --pillow-images $(PILLOW_IMAGES)/images
+	$(BIN)/python -m pytest -n auto --pillow-images=$(PILLOW_IMAGES)/images
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
