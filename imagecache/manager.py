@@ -426,8 +426,9 @@ class ImageManager:
         await self.cache.clear_disk()
 
     async def clear(self) -> None:
-        """Drop everything from both tiers."""
+        """Drop everything from both tiers, and what is remembered of redirects."""
         self.start()
+        self.downloader.forget_redirects()
         await self.cache.clear()
 
     async def clean_expired(self) -> list[str]:

@@ -26,6 +26,7 @@ from .guard import AddressGuard
 from .hosts import HostLimiter, as_ticket
 from .part import PartStore
 from .priority import PriorityTicket
+from .remembered import RememberedRedirects
 from .retry import BackoffRetryStrategy
 from .settings import NetworkOptions
 from .task import Call, Check, NetworkTask, Tools, prepared
@@ -74,6 +75,7 @@ class ImageDownloader:
             retry=retry or BackoffRetryStrategy(),
             redirect_handler=redirect_handler,
             refreshes=Refreshes(on_unauthorized),
+            permanent=RememberedRedirects(),
             default_headers=self.options.default_headers,
             owns_session=session is None,
         )
@@ -87,6 +89,10 @@ class ImageDownloader:
         self._all_ended: asyncio.Event | None = None
         self._is_closed = False
         self._tell_what_is_lost()
+
+    def forget_redirects(self) -> None:
+        """Ask again where permanent redirects lead, which are else remembered as long as HTTP allows."""
+        self._tools.permanent.forget()
 
     def add_request_modifier(self, modifier: RequestModifier) -> Handle:
         """Let ``modifier`` change every request, after those added before. Raises TypeError if it is not callable."""

@@ -44,6 +44,7 @@ from .hosts import HostLimiter, Slot
 from .part import Part, PartStore, Resumption, is_worth_keeping
 from .priority import PriorityTicket
 from .redirects import check_hop, is_conditional, is_redirect, next_request, without_conditions
+from .remembered import RememberedRedirects
 from .retry import retry_after_seconds
 from .settings import NetworkOptions
 from .unauthorized import Refreshes
@@ -68,6 +69,7 @@ class Tools:
     retry: RetryStrategy
     redirect_handler: RedirectHandler | None
     refreshes: Refreshes
+    permanent: RememberedRedirects
     default_headers: Headers
     owns_session: bool
 
@@ -189,6 +191,9 @@ class NetworkTask:
         seen = [request]
         try:
             while True:
+                while (known := self._recall(request, seen)) is not None:
+                    redirect, request = await self._follow(seen, *known)
+                    redirects.append(redirect)
                 await self._take_slot(request)
                 response, part = await self._ask(request)
                 try:
@@ -197,14 +202,28 @@ class NetworkTask:
                         return await self._receive(request, response, headers, tuple(redirects), first, part)
                     # Gives a connection back whose small body came with the head, and closes any other.
                     response.release()
+                    self._tools.permanent.note(
+                        request, response.status, headers, self._request_time, self._response_time
+                    )
                     redirect, request = await self._follow(seen, response.status, headers.get_all("location")[0])
                     redirects.append(redirect)
                 except BaseException:
                     # At once, so that the server hears of a cancellation or refusal now.
                     response.close()
                     raise
+        except ImageCacheError:
+            # What led to nothing is asked about again.
+            for sent in seen:
+                self._tools.permanent.forget(sent.url)
+            raise
         finally:
             self._leave_slot()
+
+    def _recall(self, request: DownloadRequest, seen: list[DownloadRequest]) -> tuple[int, str] | None:
+        """Where a request is known to be redirected to, for good; asked of nobody."""
+        if not self._call.follow_redirects or self._call.any_status or len(seen) > self._tools.options.max_redirects:
+            return None
+        return self._tools.permanent.recall(request, self._tools.clock.time())
 
     async def _prepare(self) -> DownloadRequest:
         """The request to send, checked."""
