@@ -73,7 +73,8 @@ class ImageCacheDelegate:
         """The image came and was handed out, and could not be kept on disk."""
 
     def did_fail_on_disk(self, operation: str, error: Exception) -> Awaitable[None] | None:
-        """The disk tier failed to ``"open"``, ``"read"``, ``"write"``, ``"write a file"`` or ``"use the index"``.
+        """The disk tier failed to ``"open"``, ``"read"``, ``"write"``, ``"use the index"``, ``"read a file"`` or
+        ``"write a file"``.
 
         Told once, and again only after the same has worked in between. Images go on being fetched; while the folder
         cannot be opened they are kept in memory only.

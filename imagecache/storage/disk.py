@@ -67,8 +67,8 @@ class DiskStorage:
 
     ``directory`` is where our own folder is made; None for no disk at all: then every method still works, and finds
     nothing. ``limit`` is in bytes, for bodies and a fixed cost a row. ``on_fault`` is called on the loop with what
-    failed ("open", "read", "write", "write a file", "use the index") and the error, once until the same has worked
-    again.
+    failed ("open", "read", "read a file", "write", "write a file", "use the index") and the error, once until the same
+    has worked again.
 
     ``on_trim`` is called on the loop with the key hashes that had to go when something was stored over the limit.
 

@@ -15,8 +15,8 @@ Tell = Callable[[str, Exception], None]
 class FaultLog:
     """What went wrong with one folder. Safe from any thread.
 
-    Listeners are called, in the thread where it happened, with the name of what failed ("open", "read", "write",
-    "write a file", "use the index") and the error; again only after the same has worked in between.
+    Listeners are called, in the thread where it happened, with the name of what failed ("open", "read", "read a
+    file", "write", "write a file", "use the index") and the error; again only after the same has worked in between.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -159,7 +159,7 @@ class Readers:
         except DamagedError:
             return None, (row,)
         except OSError as error:
-            self._faults.report("read", error)
+            self._faults.report("read a file", error)
             return None, ()
 
     def _body(self, row: Row) -> bytes:
@@ -167,7 +167,10 @@ class Readers:
         if not row.row_id and row.body is not None:
             # Still queued: these are the very bytes that were given.
             return row.body
-        body = row.body if row.file is None else self._bodies.read(row.file, row.entry.byte_count)
+        body = row.body
+        if row.file is not None:
+            body = self._bodies.read(row.file, row.entry.byte_count)
+            self._faults.works("read a file")
         if not isinstance(body, bytes):
             raise DamagedError("the body is not in the index")
         verify_body(row.entry, body)
@@ -185,7 +188,7 @@ class Readers:
         try:
             return self._guarded(read, None)
         except OSError as error:
-            self._faults.report("read", error)
+            self._faults.report("read a file", error)
             return None
 
     def _select(self, lookup: Lookup) -> Row | None:

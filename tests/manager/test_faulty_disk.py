@@ -20,6 +20,8 @@ from imagecache.testing.disk_rule import Fault
 
 EVERY: list[Fault] = ["EIO", "ENOSPC", "EACCES", "EROFS", "ENOENT", "EMFILE", "locked", "corrupt"]
 SMALL, LARGE = picture(16, 16), picture(400, 300, mode="RGB", seed=3, format="BMP")
+LONG = picture(1200, 900, mode="RGB", seed=3, format="BMP")
+SIZES = {(16, 16), (400, 300), (1200, 900)}
 
 
 class Listener:
@@ -66,8 +68,13 @@ async def images(faulty: FaultyDisk, folder: Path, clock: FakeClock, listener: L
 
 
 def add(server: ImageServer, name: str) -> list[str]:
-    """A small picture, which lies in the index, and a large one, which lies in a file."""
-    return [server.add(f"/{name}-small.png", SMALL), server.add(f"/{name}-large.bmp", LARGE)]
+    """A small picture, which lies in the index, a large one, which lies in a file, and one that is written to its file
+    while it comes."""
+    return [
+        server.add(f"/{name}-small.png", SMALL),
+        server.add(f"/{name}-large.bmp", LARGE),
+        server.add(f"/{name}-long.bmp", LONG),
+    ]
 
 
 @pytest.mark.parametrize("fault", EVERY)
@@ -88,7 +95,7 @@ async def test_the_image_comes_and_caching_goes_on_by_itself(
     faulty.fail(operation, fault)
     for url in [*add(server, "during"), *before, *add(server, "more")]:
         images.clear_memory()
-        assert (await images.fetch_image(url)).size in {(16, 16), (400, 300)}
+        assert (await images.fetch_image(url)).size in SIZES
     await images.cache.flush()
     await images._delegates.drain()
     assert len(listener.faults) == len(set(listener.faults)), "each is told once"
@@ -112,13 +119,13 @@ async def test_a_folder_that_is_taken_away_while_it_is_used_is_made_anew(
     folder = tmp_path / "cache"
     async with ImageManager(directory=folder, clock=clock) as images:
         images.add_delegate(listener)
-        (url, large) = add(server, "a")
-        for each in (url, large):
+        urls = add(server, "a")
+        for each in urls:
             await images.fetch_image(each)
         await images.cache.flush()
         await asyncio.to_thread(take_away, folder, what)
         images.clear_memory()
-        for each in (url, large):
+        for each in urls:
             assert (await images.fetch(each)).served_from is ServedFrom.NETWORK
             await images.cache.flush()
         if what != "deleted":
@@ -128,11 +135,11 @@ async def test_a_folder_that_is_taken_away_while_it_is_used_is_made_anew(
             await asyncio.to_thread((folder / "imagecache-v1").unlink)
         clock.advance(REOPEN_AFTER)
         images.clear_memory()
-        for each in (url, large):
+        for each in urls:
             await images.fetch_image(each)
             await images.cache.flush()
         images.clear_memory()
-        for each in (url, large):
+        for each in urls:
             assert (await images.fetch(each)).served_from is ServedFrom.DISK
 
 
@@ -191,7 +198,7 @@ async def test_a_folder_that_cannot_be_written_at_the_start_means_memory_only_sa
     async with ImageManager(directory=private, clock=clock) as images:
         images.add_delegate(listener)
         for url in urls * 2:
-            assert (await images.fetch_image(url)).size in {(16, 16), (400, 300)}
+            assert (await images.fetch_image(url)).size in SIZES
         await images.cache.flush()
         assert images.cache.health().disk_state is DiskState.UNAVAILABLE
         assert await images.cache.is_cached(urls[0]) is CacheType.MEMORY
@@ -245,7 +252,7 @@ async def test_what_does_not_decode_is_found_by_verifying(server: ImageServer, i
     await images.cache.store("http://a.example/y.txt", b"whatever it is")
     report = await images.cache.verify()
     assert [damaged.url for damaged in report.damaged] == ["http://a.example/x.png"]
-    assert report.checked == 3
+    assert report.checked == 4
     assert (await images.cache.verify()).is_sound
 
 
@@ -309,3 +316,14 @@ class TestWhileRunning:
         assert await images.cache.is_cached(url) is (CacheType.DISK if extends else CacheType.NONE)
         with pytest.raises(TypeError, match="disk_extension is an AccessExtension"):
             await images.fetch_image(url, disk_extension=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+async def test_what_was_written_of_a_long_body_and_cannot_be_read_is_fetched_again(
+    server: ImageServer, images: ImageManager, faulty: FaultyDisk, clock: FakeClock, after: int
+) -> None:
+    await images.fetch_image(server.add("/first.png", SMALL))
+    await images.cache.flush()
+    faulty.fail("write", "ENOSPC", after=after)
+    faulty.fail("read", "EIO")
+    assert (await images.fetch_image(server.add("/long.bmp", LONG))).size == (1200, 900)
