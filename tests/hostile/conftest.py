@@ -12,7 +12,7 @@ import pytest
 
 from imagecache import ImageManager
 from imagecache.network.retry import BackoffRetryStrategy
-from tests.network.certificate import CERTIFICATE
+from tests.network.certificate import LOOPBACK, certificate_for
 from tests.network.server import RawServer
 
 MakeManager = Callable[..., ImageManager]
@@ -53,7 +53,7 @@ async def make(tmp_path: Path) -> AsyncIterator[MakeManager]:
 def certificate(tmp_path: Path) -> Path:
     """A key and a certificate for localhost and 127.0.0.1."""
     path = tmp_path / "certificate.pem"
-    path.write_text(CERTIFICATE, "ascii")
+    path.write_text(certificate_for(*LOOPBACK), "ascii")
     return path
 
 

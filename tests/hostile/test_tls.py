@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from imagecache.network.downloader import ImageDownloader
 from imagecache.network.retry import BackoffRetryStrategy, is_worth_retrying
 from imagecache.network.settings import NetworkOptions, Timeouts
 from imagecache.request import DownloadRequest
-from tests.hostile.certificates import EXPIRED, FUTURE, OTHER
 from tests.hostile.conftest import MakeManager
 from tests.hostile.wire import PICTURE, hangs, head, resets, says, sized
+from tests.network.certificate import LOOPBACK, certificate_for
 from tests.network.server import RawServer
+
+LONG_AGO, FAR_OFF = (datetime(year, 1, 1, tzinfo=UTC) for year in (2020, 2090))
 
 MakeTlsServer = Callable[[str], Awaitable[RawServer]]
 
@@ -42,7 +45,7 @@ async def make_tls_server(tmp_path: Path) -> AsyncIterator[MakeTlsServer]:
 
 
 def trusts(pem: str) -> ssl.SSLContext:
-    """A client's context that trusts what signed this: itself."""
+    """A client's context that trusts what signed this."""
     return ssl.create_default_context(cadata=pem[pem.index("-----BEGIN CERT") :])
 
 
@@ -64,11 +67,21 @@ MakeDownloader = Callable[[ssl.SSLContext | bool], ImageDownloader]
 
 
 @pytest.mark.parametrize(
-    ("pem", "why"), [(OTHER, "not valid for '127.0.0.1'"), (EXPIRED, "expired"), (FUTURE, "not yet valid")]
+    ("make_pem", "why"),
+    [
+        (lambda: certificate_for("other.example"), "not valid for '127.0.0.1'"),
+        (lambda: certificate_for(*LOOPBACK, not_before=LONG_AGO, not_after=LONG_AGO + timedelta(days=30)), "expired"),
+        (
+            lambda: certificate_for(*LOOPBACK, not_before=FAR_OFF, not_after=FAR_OFF + timedelta(days=30)),
+            "not yet valid",
+        ),
+    ],
+    ids=["another host's", "expired", "not yet valid"],
 )
 async def test_a_certificate_that_does_not_hold_is_refused_though_its_issuer_is_trusted(
-    make_tls_server: MakeTlsServer, make_downloader: MakeDownloader, pem: str, why: str
+    make_tls_server: MakeTlsServer, make_downloader: MakeDownloader, make_pem: Callable[[], str], why: str
 ) -> None:
+    pem = make_pem()
     server = await make_tls_server(pem)
     url = server.on("/a", says(sized()))
     with pytest.raises(ConnectionFailedError, match=why) as caught:

@@ -1,20 +1,22 @@
-"""A key and a self-signed certificate for localhost and 127.0.0.1, good for a hundred years. For tests only."""
+"""Keys and certificates, made by an authority that lives as long as a run of the tests."""
 
-CERTIFICATE = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgq1ohMXsQ+VOrkrpy
-DqH/9tOCGWrA1/oiYGjozeL44ZOhRANCAAR/A4E57YavujpgOOM07sOxS9SfodxX
-lC5r/Lpfno9pBEewT+Z0vfvMEUKHQkBJ3NwhJTqCxA5alB3zDkQS+OhU
------END PRIVATE KEY-----
------BEGIN CERTIFICATE-----
-MIIBnDCCAUGgAwIBAgIUUkZdk/baYbGgsEcXwETJ01KfEJYwCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMjExMjQxNloYDzIxMjYxMDI5
-MTEyNDE2WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAAR/A4E57YavujpgOOM07sOxS9SfodxXlC5r/Lpfno9pBEewT+Z0vfvM
-EUKHQkBJ3NwhJTqCxA5alB3zDkQS+OhUo28wbTAdBgNVHQ4EFgQUPKmZbTWkk5hj
-SUQDcrY5h4VqtfwwHwYDVR0jBBgwFoAUPKmZbTWkk5hjSUQDcrY5h4VqtfwwDwYD
-VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
-zj0EAwIDSQAwRgIhAOwNC1majaQUgWZM17KnY4PAp8w0FMTVnN1Aan5XIAJDAiEA
-sfeyyJ2FZC3QBhbV6BCGCTZ9knVUa3cuLIcQnFYUEyo=
------END CERTIFICATE-----
-"""
+from __future__ import annotations
+
+import functools
+from datetime import datetime
+
+import trustme
+
+LOOPBACK = ("localhost", "127.0.0.1")
+
+
+@functools.cache
+def _authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@functools.cache
+def certificate_for(*names: str, not_before: datetime | None = None, not_after: datetime | None = None) -> str:
+    """PEM of a key, its certificate, and the authority's: for a server to load, and for a client to trust."""
+    issued = _authority().issue_cert(*names, not_before=not_before, not_after=not_after)
+    return (issued.private_key_and_cert_chain_pem.bytes() + _authority().cert_pem.bytes()).decode("ascii")

@@ -13,7 +13,7 @@ import pytest
 from imagecache.network.downloader import ImageDownloader
 from imagecache.network.retry import BackoffRetryStrategy
 from imagecache.testing.clock import FakeClock
-from tests.network.certificate import CERTIFICATE
+from tests.network.certificate import LOOPBACK, certificate_for
 from tests.network.server import RawServer
 
 MakeDownloader = Callable[..., ImageDownloader]
@@ -49,7 +49,7 @@ async def tls_server(certificate: Path) -> AsyncIterator[RawServer]:
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     path = tmp_path / "certificate.pem"
-    path.write_text(CERTIFICATE, "ascii")
+    path.write_text(certificate_for(*LOOPBACK), "ascii")
     return path
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from imagecache.testing import Answer, FakeClock, Gate, ImageServer, LoggedRequest, picture
 from imagecache.testing.conditions import http_date
+from tests.network.certificate import LOOPBACK, certificate_for
 
 # Self-signed for 127.0.0.1, its key beside it, valid for a hundred years; it protects nothing.
-CERTIFICATE = Path(__file__).with_name("loopback.pem")
 
 
 async def get(
@@ -501,10 +501,12 @@ class TestLifetime:
         with ImageServer.in_thread() as server, urllib.request.urlopen(server.add("/cat.png")) as response:
             assert response.read() == server.body("/cat.png")
 
-    async def test_over_tls(self) -> None:
+    async def test_over_tls(self, tmp_path: Path) -> None:
+        pem = tmp_path / "certificate.pem"
+        pem.write_text(certificate_for(*LOOPBACK), "ascii")
         serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        serving.load_cert_chain(CERTIFICATE)
-        trusting = ssl.create_default_context(cafile=CERTIFICATE)
+        serving.load_cert_chain(pem)
+        trusting = ssl.create_default_context(cafile=pem)
         async with (
             ImageServer(ssl=serving) as server,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session,
