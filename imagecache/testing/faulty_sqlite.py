@@ -59,8 +59,11 @@ def faulty_connection(
             super().commit()
 
         def close(self) -> None:
-            meet("sqlite.close", path)
-            super().close()
+            try:
+                meet("sqlite.close", path)
+            finally:
+                # Nobody tries twice: what is told to have failed must not stay open for good.
+                super().close()
 
         def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
             # The module's own would commit without asking commit().
