@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
 from .folder import VERSION
@@ -116,8 +117,9 @@ _PRAGMAS = (
 _any_text = functools.partial(str, encoding="utf-8", errors="replace")
 
 
-def connect(path: Path, *, mode: str = "rwc") -> sqlite3.Connection:
-    """A connection for the thread that uses it; closing it in another one is allowed."""
+def connect(path: Path, *, mode: str = "rwc", pragmas: Iterable[str] = ()) -> sqlite3.Connection:
+    """A connection for the thread that uses it, closed if not all ``pragmas`` can be set; closing it in another thread is
+    allowed."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -128,7 +130,7 @@ def connect(path: Path, *, mode: str = "rwc") -> sqlite3.Connection:
     )
     connection.text_factory = _any_text
     try:
-        for pragma in _PRAGMAS:
+        for pragma in (*_PRAGMAS, *pragmas):
             connection.execute(f"PRAGMA {pragma}").fetchall()
     except BaseException:
         connection.close()
@@ -138,9 +140,7 @@ def connect(path: Path, *, mode: str = "rwc") -> sqlite3.Connection:
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing, and makes no file where there is none."""
-    connection = connect(path, mode="rw")
-    connection.execute("PRAGMA query_only=ON")
-    return connection
+    return connect(path, mode="rw", pragmas=("query_only=ON",))
 
 
 def create_or_check(connection: sqlite3.Connection, path: Path, secret: bytes) -> None:

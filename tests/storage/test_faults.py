@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from imagecache.storage.disk import DiskStorage
 from imagecache.storage.index import INLINE_LIMIT
 from imagecache.storage.keeper import Keeper
+from imagecache.storage.schema import connect, connect_to_read
 from imagecache.storage.stored import DiskState, StoreStatus
 from imagecache.storage.writer import REOPEN_AFTER
 from imagecache.testing.clock import FakeClock
@@ -330,3 +333,16 @@ async def test_a_held_file_is_written_elsewhere_when_the_folder_is_full(
     path = await disk.hold(entry_for(clock, SMALL), SMALL, ".png")
     assert path.read_bytes() == SMALL
     assert tmp_path not in path.parents
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_connection_that_cannot_be_made_ready_is_closed(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "index.sqlite"
+    connect(path).close()
+    with FaultyDisk(tmp_path) as faulty:
+        rule = faulty.fail("sqlite.pragma", "EIO", after=number, times=1)
+        with contextlib.suppress(sqlite3.Error):
+            connect_to_read(path).close()
+        made, closed = ([c.operation for c in faulty.calls].count(f"sqlite.{what}") for what in ("connect", "close"))
+    assert made == closed == 1
+    assert rule.calls >= 1
