@@ -118,8 +118,10 @@ _any_text = functools.partial(str, encoding="utf-8", errors="replace")
 
 
 def connect(path: Path, *, mode: str = "rwc", pragmas: Iterable[str] = ()) -> sqlite3.Connection:
-    """A connection for the thread that uses it, closed if not all ``pragmas`` can be set; closing it in another thread is
-    allowed."""
+    """A connection for the thread that uses it; closing it in another one is allowed.
+
+    Where not all ``pragmas`` can be set it is closed, and the error raised.
+    """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
