@@ -32,7 +32,7 @@ from .pipeline.cached import CachedImage, Currency
 from .pipeline.encoded import AnyEncoding, EncodeStage, LikeSource
 from .pipeline.flight import Caller, FlightTable
 from .pipeline.lifetime import Lifetime
-from .pipeline.load import Loader
+from .pipeline.load import ANY_BODY, NO_BODY, Loader
 from .pipeline.loaded import Loaded
 from .pipeline.machine import cache_folder, default_memory_limit, size_limit
 from .pipeline.options import check_seconds, check_timeout, request_for
@@ -593,7 +593,7 @@ class ImageManager:
         caller = self._caller(request)
         is_exact = encoding is None and quality is None and not request.processors and request.mode == "auto"
         try:
-            loaded = await self._loader.load(request, caller, wants_body=is_exact)
+            loaded = await self._loader.load(request, caller, up_to=ANY_BODY if is_exact else NO_BODY)
             if is_exact:
                 loaded = await self._loader.with_body(loaded, request, caller)
                 assert loaded.body is not None

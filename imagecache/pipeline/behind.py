@@ -10,7 +10,7 @@ from ..errors import ImageCacheError
 from ..keys import display_url, shown_url
 from ..request import CachePolicy, ImageRequest, Priority
 from .flight import Caller
-from .load import Loader
+from .load import NO_BODY, Loader
 from .parts import Parts
 from .pixels import PixelStage
 
@@ -57,7 +57,7 @@ class RefreshBehind:
         parts, url = self._parts, display_url(request.url)
         try:
             caller = Caller(parts.clock, url=url, priority=Priority.LOW, timeout=self._timeout)
-            loaded = await self._loader.load(request, caller, wants_body=False)
+            loaded = await self._loader.load(request, caller, up_to=NO_BODY)
             if loaded.stale:
                 # The stored copy in place of a server that fails is no news.
                 self._pause(identity)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 from collections.abc import Hashable
 from dataclasses import replace
 from functools import partial
@@ -57,6 +58,9 @@ LEASE_LOOKS = 40
 
 CARRIED = 2**20
 """A longer body than this does not wait in memory for its turn to be decoded, if it can be read from the disk then."""
+NO_BODY = -1.0
+ANY_BODY = math.inf
+"""For those who want no bytes, and for those who want nothing but the bytes."""
 
 _MAY_WAIT = (CachePolicy.CACHE_ELSE_LOAD, CachePolicy.PROTOCOL, CachePolicy.STALE_WHILE_REVALIDATE)
 _NEVER_STORED = (CachePolicy.RELOAD, CachePolicy.RELOAD_END_TO_END)
@@ -76,18 +80,18 @@ class Loader:
         """Wait until what is kept of downloads that broke off is with the disk tier."""
         await self._keeping.drain()
 
-    async def load(self, request: ImageRequest, caller: Caller, *, wants_body: bool = True) -> Loaded:
-        """The answer to a request. ``wants_body`` is a hint: False spares a disk read where it may.
+    async def load(self, request: ImageRequest, caller: Caller, *, up_to: float = CARRIED) -> Loaded:
+        """The answer to a request. ``up_to`` is a hint: the longest body, in bytes, that may come along from the disk.
 
         Raises PreconditionFailedError where the answer is not the one that the call expects.
         """
         key = ("bytes", request.policy, *self._way_of(request))
         try:
-            work = partial(self._load, request, wants_body)
+            work = partial(self._load, request, up_to)
             loaded = await self._parts.flights.join(key, work, caller, about=request.about)
         except _SERVER_FAILED as error:
             # Each caller's own affair: how stale a copy may stand in is its option, and so may the failure be.
-            substitute = await self._instead_of(error, request, wants_body)
+            substitute = await self._instead_of(error, request, up_to)
             if substitute is None:
                 raise
             loaded = substitute
@@ -123,7 +127,7 @@ class Loader:
 
     async def explain(self, request: ImageRequest) -> Explanation:
         """What is stored for the request, and what each policy would do with it now. Asks no server."""
-        found = await self._find(request, await self._stored.scope(request), wants_body=False)
+        found = await self._find(request, await self._stored.scope(request), up_to=NO_BODY)
         rules = self._parts.rules
         return explain(
             found.entry,
@@ -186,24 +190,24 @@ class Loader:
             request.max_retry_after,
         )
 
-    async def _load(self, request: ImageRequest, wants_body: bool, flight: Flight[Loaded]) -> Loaded:
+    async def _load(self, request: ImageRequest, up_to: float, flight: Flight[Loaded]) -> Loaded:
         parts = self._parts
         stamp = self._stamp(request)
         scope = await self._stored.scope(request)
         await self._keeping.settled(request.key_hash)
         asked_at, started = parts.clock.time(), parts.clock.monotonic()
-        found, decision = await self._look(request, scope, wants_body)
+        found, decision = await self._look(request, scope, up_to)
         read_time = parts.clock.monotonic() - started
         if request.policy is CachePolicy.PROTOCOL:
             await self._heed_refusal(request, scope, found.entry)
         may_wait = found.entry is None and isinstance(decision, Load) and request.policy in _MAY_WAIT
         if may_wait and await self._others_load(request, scope):
             # Somebody else had the lease, and has stored it by now, unless something went wrong there.
-            found, decision = await self._look(request, scope, wants_body)
+            found, decision = await self._look(request, scope, up_to)
         if not isinstance(decision, Serve) and request.policy in _MAY_WAIT and not parts.currency.is_current(stamp):
             # Others brought it while we looked: as good an answer for us as if we had joined them.
             stamp = self._stamp(request)
-            found, decision = await self._look(request, scope, wants_body, since=asked_at)
+            found, decision = await self._look(request, scope, up_to, since=asked_at)
         match decision:
             case Refuse(reason):
                 who = "CACHE_ONLY" if request.policy is CachePolicy.CACHE_ONLY else "only-if-cached"
@@ -229,20 +233,20 @@ class Loader:
         raise AssertionError("nothing stored cannot be served")
 
     async def _look(
-        self, request: ImageRequest, scope: str, wants_body: bool, *, since: float | None = None
+        self, request: ImageRequest, scope: str, up_to: float, *, since: float | None = None
     ) -> tuple[Found, Decision]:
         """What is stored, and what is to be done with it; what came from its server ``since`` then will do."""
-        found = await self._find(request, scope, wants_body, since=since)
+        found = await self._find(request, scope, up_to, since=since)
         now = self._parts.clock.time()
         return found, self.decide(request, found.entry, now, is_vary_miss=found.is_vary_miss, since=since)
 
-    async def _find(self, request: ImageRequest, scope: str, wants_body: bool, *, since: float | None = None) -> Found:
+    async def _find(self, request: ImageRequest, scope: str, up_to: float, *, since: float | None = None) -> Found:
         """The stored answer that the request selects, with its bytes where they will be served."""
         parts, held = self._parts, self._parts.held(request)
         now = parts.clock.time()
 
         def needs_body(entry: Entry) -> bool:
-            if not wants_body or entry.byte_count > CARRIED or (held is not None and held.checksum == entry.checksum):
+            if entry.byte_count > up_to or (held is not None and held.checksum == entry.checksum):
                 return False
             return isinstance(self.decide(request, entry, now, since=since), Serve)
 
@@ -269,21 +273,21 @@ class Loader:
 
     async def _instead_of(
         self, error: ConnectionFailedError | TimedOutError | TruncatedBodyError | BadStatusError,
-        request: ImageRequest, wants_body: bool,
+        request: ImageRequest, up_to: float,
     ) -> Loaded | None:  # fmt: skip
         """The stored copy in place of a server that fails, where it may be (RFC 5861, 4; RFC 9111, 4.2.4)."""
         parts = self._parts
         status = error.status if isinstance(error, BadStatusError) else None
         if (status is not None and status < 500) or request.policy in _NEVER_STORED:
             return None
-        found = await self._find(request, await self._stored.scope(request), wants_body=False)
+        found = await self._find(request, await self._stored.scope(request), up_to=NO_BODY)
         if found.entry is None or found.entry.status >= 400:
             return None
         own = request.stale_if_error if request.stale_if_error is not None else parts.rules.stale_if_error
         if not may_serve_on_error(found.entry, parts.clock.time(), directives_of(request), own):
             return None
         body = None
-        if wants_body:
+        if up_to > NO_BODY:
             body = await self._stored.read(found.entry)
             held = parts.held(request)
             if body is None and (held is None or held.checksum != found.entry.checksum):
@@ -341,7 +345,7 @@ class Loader:
         return False
 
     async def _is_there(self, request: ImageRequest, scope: str) -> bool:
-        return (await self._find(request, scope, wants_body=False)).entry is not None
+        return (await self._find(request, scope, up_to=NO_BODY)).entry is not None
 
     async def _ask(
         self,

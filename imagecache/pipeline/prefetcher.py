@@ -15,7 +15,7 @@ from ..request import FetchOptions, ImageRequest, Priority
 from ..result import PrefetchOutcome, PrefetchReport, PrefetchStatus, ServedFrom
 from ..storage.stored import StoreStatus
 from .flight import Caller
-from .load import Loader
+from .load import NO_BODY, Loader
 from .loaded import Loaded, UnusableError
 from .options import check_headers, check_partition, check_timeout
 from .parts import Parts
@@ -147,7 +147,7 @@ class ImagePrefetcher:
             # A prefetch has time: whatever the server asks to wait fits, if it fits the timeout.
             patience = math.inf if request.timeout is None else request.timeout
             request = replace(request, protection=self._protection, max_retry_after=patience)
-            loaded = await crew.loader.load(request, caller, wants_body=False)
+            loaded = await crew.loader.load(request, caller, up_to=NO_BODY)
             if loaded.revalidated and await self._has_gone(loaded):
                 loaded = await crew.loader.replace_unusable(
                     UnusableError("the stored bytes have gone"), request, caller

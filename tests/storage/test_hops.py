@@ -46,7 +46,7 @@ async def test_a_load_is_one_hop(disk: DiskStorage, clock: FakeClock, hops: list
     assert len(hops) == 1
 
 
-@pytest.mark.parametrize("size", [16, 400])
+@pytest.mark.parametrize("size", [16, 400, 700])
 async def test_so_are_the_bytes_of_a_stored_image(tmp_path: Path, hops: list[object], size: int) -> None:
     async with ImageServer() as server, ImageManager(directory=tmp_path, clock=FakeClock()) as images:
         url = server.add("/a.bmp", picture(size, size, format="BMP"))
