@@ -389,26 +389,31 @@ class Loader:
                 return self._answers.not_modified(request, entry, download, stamp)
             download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=True)
         try:
-            loaded = await self._received(request, scope, entry, download, beginnings)
+            loaded = await self._received(request, scope, entry, download, beginnings, secret)
         except ImageError:
             beginnings.forget()
             if not download.resumed_at:
                 raise
             # Whoever vouched for it: beginning and rest make no image.
             download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=True)
-            loaded = await self._received(request, scope, entry, download, beginnings)
+            loaded = await self._received(request, scope, entry, download, beginnings, secret)
         # What replaces stored bytes that were of no use is not to be read from there again.
         return loaded if is_plain else await self._put_down(loaded)
 
     async def _received(
-        self, request: ImageRequest, scope: str, previous: Entry | None, download: Download, beginnings: StoredParts
+        self,
+        request: ImageRequest,
+        scope: str,
+        previous: Entry | None,
+        download: Download,
+        beginnings: StoredParts,
+        secret: bytes,
     ) -> Loaded:
         """A whole body, looked at; raises ImageError if it is no image that may be decoded."""
         parts, url = self._parts, display_url(request.url)
         try:
             checksum, header = await parts.workers.run(_inspect, download.body, parts.rules.limits, url)
             beginnings.finish()
-            secret = await parts.cache.disk.secret()
             return self._answers.received(request, scope, previous, download, checksum, header, secret=secret)
         finally:
             if download.spool is not None:

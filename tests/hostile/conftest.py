@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,26 +11,18 @@ import pytest
 
 from imagecache import ImageManager
 from imagecache.network.retry import BackoffRetryStrategy
-from tests.network.certificate import LOOPBACK, certificate_for
-from tests.network.server import RawServer
+from tests.network.conftest import (
+    certificate,
+    other_server,
+    server,
+    tls_server,
+    trusting,
+)
+
+# Fixtures of the network's tests, and of these.
+__all__ = ["certificate", "other_server", "server", "tls_server", "trusting"]
 
 MakeManager = Callable[..., ImageManager]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RawServer]:
-    raw = RawServer()
-    await raw.start()
-    yield raw
-    await raw.stop()
-
-
-@pytest.fixture
-async def other_server() -> AsyncIterator[RawServer]:
-    raw = RawServer()
-    await raw.start()
-    yield raw
-    await raw.stop()
 
 
 @pytest.fixture
@@ -47,27 +38,3 @@ async def make(tmp_path: Path) -> AsyncIterator[MakeManager]:
             return manager
 
         yield maker
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A key and a certificate for localhost and 127.0.0.1."""
-    path = tmp_path / "certificate.pem"
-    path.write_text(certificate_for(*LOOPBACK), "ascii")
-    return path
-
-
-@pytest.fixture
-def trusting(certificate: Path) -> ssl.SSLContext:
-    """A client's context that trusts that certificate."""
-    return ssl.create_default_context(cafile=str(certificate))
-
-
-@pytest.fixture
-async def tls_server(certificate: Path) -> AsyncIterator[RawServer]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    raw = RawServer()
-    await raw.start(context)
-    yield raw
-    await raw.stop()

@@ -102,14 +102,17 @@ async def test_the_image_comes_and_caching_goes_on_by_itself(
     assert images.cache.health().faults >= len(listener.faults)
     faulty.heal()
     clock.advance(REOPEN_AFTER)
-    after = add(server, "after")
-    for url in after:
+    await see_that_caching_goes_on(images, add(server, "after"))
+    assert images.cache.health().is_healthy
+
+
+async def see_that_caching_goes_on(images: ImageManager, urls: list[str]) -> None:
+    for url in urls:
         await images.fetch_image(url)
         await images.cache.flush()
     images.clear_memory()
-    for url in after:
+    for url in urls:
         assert (await images.fetch(url)).served_from is ServedFrom.DISK
-    assert images.cache.health().is_healthy
 
 
 @pytest.mark.parametrize("what", ["deleted", "replaced by a file"])
@@ -135,12 +138,7 @@ async def test_a_folder_that_is_taken_away_while_it_is_used_is_made_anew(
             await asyncio.to_thread((folder / "imagecache-v1").unlink)
         clock.advance(REOPEN_AFTER)
         images.clear_memory()
-        for each in urls:
-            await images.fetch_image(each)
-            await images.cache.flush()
-        images.clear_memory()
-        for each in urls:
-            assert (await images.fetch(each)).served_from is ServedFrom.DISK
+        await see_that_caching_goes_on(images, urls)
 
 
 def take_away(folder: Path, what: str) -> None:
@@ -209,12 +207,7 @@ async def test_a_folder_that_cannot_be_written_at_the_start_means_memory_only_sa
         await asyncio.to_thread(let_write, private)
         clock.advance(REOPEN_AFTER)
         images.clear_memory()
-        for url in urls:
-            await images.fetch_image(url)
-            await images.cache.flush()
-        images.clear_memory()
-        for url in urls:
-            assert (await images.fetch(url)).served_from is ServedFrom.DISK
+        await see_that_caching_goes_on(images, urls)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a folder cannot be made read-only there")
@@ -235,13 +228,7 @@ async def test_a_folder_that_turns_read_only_while_it_is_used_costs_nobody_an_im
         assert len(listener.faults) == len(set(listener.faults)) >= 1
         await asyncio.to_thread(let_write, private)
         clock.advance(REOPEN_AFTER)
-        after = add(server, "c")
-        for url in after:
-            await images.fetch_image(url)
-            await images.cache.flush()
-        images.clear_memory()
-        for url in after:
-            assert (await images.fetch(url)).served_from is ServedFrom.DISK
+        await see_that_caching_goes_on(images, add(server, "c"))
 
 
 async def test_what_does_not_decode_is_found_by_verifying(server: ImageServer, images: ImageManager) -> None:
