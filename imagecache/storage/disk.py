@@ -237,6 +237,8 @@ class DiskStorage:
         if stored is None:
             self.refused += 1
             self._discard_other(entry)
+        if stored is None or stored.done():
+            # Refused, or the folder cannot be used by now: nobody else knows of the file.
             self._leave_file(written)
         return stored or _done(StoreStatus.QUEUE_FULL)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -216,6 +217,27 @@ async def test_a_slow_disk_makes_nobody_wait_who_does_not_ask_for_it(
         rule.remove()
     assert {(await future).status for future in futures} == {StoreStatus.STORED}
     assert disk.faults == 0
+
+
+async def test_a_file_that_was_spooled_for_a_folder_that_fell_out_meanwhile_is_not_left_behind(
+    disk: DiskStorage, clock: FakeClock, faulty: FaultyDisk, folder: Path
+) -> None:
+    await disk.put(entry_for(clock, SMALL, "before"), SMALL)
+    entry = entry_for(clock, LARGE)
+    spool = disk.spool(entry.row.key_hash)
+    assert spool is not None
+    await asyncio.to_thread(spool.write, 0, [LARGE])
+    spool.close()
+    rules = [faulty.fail(operation, "EIO") for operation in ("sqlite.*", "mkdir", "stat", "open")]
+    assert (await disk.put(entry_for(clock, SMALL, "during"), SMALL)).status is not StoreStatus.STORED
+    assert disk.state is DiskState.UNAVAILABLE
+    result = await disk.put(entry, LARGE, written=spool.hand_over())
+    assert result.status is StoreStatus.UNAVAILABLE
+    for rule in rules:
+        rule.remove()
+    clock.advance(REOPEN_AFTER)
+    await disk.put(entry_for(clock, SMALL, "after"), SMALL)
+    assert body_files(folder) == []
 
 
 async def test_a_body_that_is_written_in_pieces_is_whole(
