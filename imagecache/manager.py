@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .clock import Clock, SystemClock
 from .delegate import Delegates, Handle, Observers
-from .entry import Entry
+from .entry import Entry, Protection
 from .errors import ImageCacheError
 from .expiration import SECONDS_PER_DAY, ExpirationLike, StorageExpiration, as_expiration
 from .headers import Headers
@@ -509,8 +509,23 @@ class ImageManager:
 
     # The decisions of a call
 
-    def _request(self, url: object, options: FetchOptions) -> ImageRequest:
-        return request_for(url, options, key_for_url=self._key_for_url, policy=self._policy, timeout=self._timeout)
+    def _request(
+        self,
+        url: object,
+        options: FetchOptions,
+        *,
+        protection: Protection | None = None,
+        max_retry_after: float | None = None,
+    ) -> ImageRequest:
+        return request_for(
+            url,
+            options,
+            key_for_url=self._key_for_url,
+            policy=self._policy,
+            timeout=self._timeout,
+            protection=protection,
+            max_retry_after=max_retry_after,
+        )
 
     def _caller(self, request: ImageRequest) -> Caller:
         return Caller(

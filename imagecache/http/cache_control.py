@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ..headers import Headers
 
@@ -31,10 +32,12 @@ class CacheControl:
     __slots__ = ("_directives",)
 
     def __init__(self, headers: Headers) -> None:
-        self._directives: dict[str, list[str | None]] = {}
-        for value in headers.get_all("cache-control"):
-            for name, argument in _directives(value):
-                self._directives.setdefault(name, []).append(argument)
+        values = headers.get_all("cache-control")
+        if not values:
+            self._directives = _NONE
+        else:
+            is_usual = len(values) == 1 and len(values[0]) <= _USUAL_LENGTH
+            self._directives = _remembered(values) if is_usual else _directives_of(values)
 
     def __contains__(self, name: str) -> bool:
         return name in self._directives
@@ -51,7 +54,7 @@ class CacheControl:
 
     def arguments(self, name: str) -> tuple[str | None, ...]:
         """What each occurrence of the directive has behind its "=", unquoted; None for one without. () if absent."""
-        return tuple(self._directives.get(name, ()))
+        return self._directives.get(name, ())
 
     def fields(self, name: str) -> frozenset[str]:
         """The field names, in lower case, that a qualified ``no-cache="…"`` or ``private="…"`` lists.
@@ -90,6 +93,25 @@ def parse_delta_seconds(text: str | None) -> int | None:
 def members(headers: Headers, name: str) -> list[str]:
     """The members of a comma-separated field, in lower case, without white space around them (RFC 9110, 5.6.1)."""
     return [member for part in headers.get(name, "").split(",") if (member := part.strip().lower())]
+
+
+_NONE: Mapping[str, tuple[str | None, ...]] = {}
+
+
+_USUAL_LENGTH = 200
+"""Characters; nobody makes us remember more."""
+
+
+def _directives_of(values: tuple[str, ...]) -> Mapping[str, tuple[str | None, ...]]:
+    found: dict[str, list[str | None]] = {}
+    for value in values:
+        for name, argument in _directives(value):
+            found.setdefault(name, []).append(argument)
+    return {name: tuple(arguments) for name, arguments in found.items()}
+
+
+# A server says the same of all its images, and each answer is asked about it several times.
+_remembered = functools.lru_cache(maxsize=256)(_directives_of)
 
 
 def _directives(value: str) -> Iterator[tuple[str, str | None]]:

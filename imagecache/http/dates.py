@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from calendar import timegm
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ _FORMATS = tuple(
     )
 )
 
+_FIXDATE_LENGTH = len("Sun, 06 Nov 1994 08:49:37 GMT")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH).total_seconds()
 _LAST = (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _EPOCH).total_seconds()
@@ -37,10 +39,25 @@ def parse_date(value: str | None, *, now: float) -> float | None:
     >>> parse_date("Sunday, 06-Nov-94 08:49:37 GMT", now=1.8e9) == parse_date("Sun Nov  6 08:49:37 1994", now=1.8e9)
     True
     """
-    text = (value or "").strip(" \t")
+    if not value:
+        return None
+    if len(value) == _FIXDATE_LENGTH and (usual := _parse_fixdate(value)) is not None:
+        return usual
+    text = value.strip(" \t")
     found = next((match for pattern in _FORMATS if (match := pattern.fullmatch(text))), None)
     if found is None:
         return None
+    return _moment(found, now)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse_fixdate(value: str) -> float | None:
+    # What nearly every server sends, and the same for all that it sends within a second. It tells its century itself.
+    found = _FORMATS[0].fullmatch(value)
+    return None if found is None else _moment(found, 0.0)
+
+
+def _moment(found: re.Match[str], now: float) -> float | None:
     month = _MONTHS.index(found["month"].lower()) + 1
     day, hour, minute, second = (int(found[part]) for part in ("day", "hour", "minute", "second"))
     # 60 is a leap second; timegm counts it on as the next minute's first.

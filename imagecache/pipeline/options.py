@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, get_args
 
-from ..expiration import AccessExtension, StorageExpiration, as_expiration, as_extension
+from ..entry import Protection
+from ..expiration import as_expiration, as_extension
 from ..headers import Headers
 from ..http.validators import is_strong_etag
 from ..keys import check_url, hash_for_key
@@ -30,8 +32,11 @@ def request_for(
     key_for_url: Callable[[str], str],
     policy: CachePolicy,
     timeout: float | None,
+    protection: Protection | None = None,
+    max_retry_after: float | None = None,
 ) -> ImageRequest:
     """The request that a call means; ``policy`` and ``timeout`` are the manager's, for where the call says nothing.
+    ``protection`` and ``max_retry_after`` are a prefetch's.
 
     Raises InvalidURLError for the URL, TypeError for an option that does not exist or is of a wrong type,
     ValueError for a wrong value or a contradiction.
@@ -42,30 +47,17 @@ def request_for(
     key = options["cache_key"] if "cache_key" in options else key_for_url(text)
     if not isinstance(key, str) or not key:
         raise ValueError(f"a cache key is a text that is not empty, not {key!r}")
-    chosen = _policy(options, policy)
-    _check_demands(options, chosen)
+    chosen, given = policy, _NOTHING_GIVEN
+    if options:
+        chosen = _policy(options, policy)
+        _check_demands(options, chosen)
+        given = {name: _CHECKED[name](value) for name, value in options.items() if name in _CHECKED}
     request = ImageRequest(
-        url=text,
-        key=key,
-        key_hash=hash_for_key(key),
-        policy=chosen,
-        processors=_processors(options.get("processors", ())),
-        mode=_mode(options.get("mode", "auto")),
-        headers=check_headers(options.get("headers")),
-        partition=_partition(options.get("partition", "")),
-        timeout=check_timeout(options["timeout"]) if "timeout" in options else timeout,
-        priority=Priority(options.get("priority", Priority.NORMAL)),
-        progress=options.get("progress"),
-        memory_expiration=_expiration(options, "memory_expiration"),
-        disk_expiration=_expiration(options, "disk_expiration"),
-        memory_extension=_extension(options, "memory_extension"),
-        disk_extension=_extension(options, "disk_extension"),
-        max_age=_seconds(options, "max_age"),
-        max_stale=_seconds(options, "max_stale"),
-        min_fresh=_seconds(options, "min_fresh"),
-        stale_if_error=_seconds(options, "stale_if_error"),
-        expected_etag=_expected_etag(options.get("expected_etag")),
-        unmodified_since=_moment(options.get("unmodified_since")),
+        text,
+        key,
+        hash_for_key(key),
+        chosen,
+        **{"timeout": timeout, "protection": protection, "max_retry_after": max_retry_after, **given},
     )
     urls = options.get("alternatives", ())
     return replace(request, alternatives=_alternatives(urls, request, key_for_url)) if urls else request
@@ -104,10 +96,6 @@ def _alternative(url: str, request: ImageRequest, key_for_url: Callable[[str], s
     is_elsewhere = target_of(split_userinfo(url)[0]).origin != target_of(split_userinfo(request.url)[0]).origin
     headers = safe_headers(request.headers) if is_elsewhere else request.headers
     return replace(request, url=url, key=key, key_hash=hash_for_key(key), headers=headers)
-
-
-def _seconds(options: FetchOptions, name: str) -> float | None:
-    return check_seconds(options.get(name), name)  # type: ignore[arg-type]  # the names of the caller
 
 
 def _expected_etag(etag: str | None) -> str | None:
@@ -207,12 +195,30 @@ def _partition(partition: str | Callable[[], str]) -> str:
     return value
 
 
-def _expiration(options: FetchOptions, name: str) -> StorageExpiration | None:
-    return as_expiration(options[name], name=name) if name in options else None  # type: ignore[literal-required]  # the two names of the caller
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
-def _extension(options: FetchOptions, name: str) -> AccessExtension | None:
-    return as_extension(options[name], name=name) if name in options else None  # type: ignore[literal-required]  # the two names of the caller
-
+_NOTHING_GIVEN: dict[str, Any] = {}
+_CHECKED: dict[str, Callable[[Any], Any]] = {
+    "processors": _processors,
+    "mode": _mode,
+    "headers": check_headers,
+    "partition": _partition,
+    "timeout": check_timeout,
+    "priority": Priority,
+    "progress": _as_it_is,
+    "memory_expiration": partial(as_expiration, name="memory_expiration"),
+    "disk_expiration": partial(as_expiration, name="disk_expiration"),
+    "memory_extension": partial(as_extension, name="memory_extension"),
+    "disk_extension": partial(as_extension, name="disk_extension"),
+    "max_age": partial(check_seconds, name="max_age"),
+    "max_stale": partial(check_seconds, name="max_stale"),
+    "min_fresh": partial(check_seconds, name="min_fresh"),
+    "stale_if_error": partial(check_seconds, name="stale_if_error"),
+    "expected_etag": _expected_etag,
+    "unmodified_since": _moment,
+}
+"""What makes the value of a request of each option that has one; only those that were given are gone through."""
 
 assert set(MODES) == {*get_args(get_args(ImageMode)[0]), None}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
-from ..entry import Protection
+from ..entry import Protection, RowKey
 from ..errors import ImageCacheError, ManagerClosedError, StorageError
 from ..keys import display_url
 from ..request import FetchOptions, ImageRequest, Priority
 from ..result import PrefetchOutcome, PrefetchReport, PrefetchStatus, ServedFrom
-from ..storage.stored import StoreStatus
+from ..storage.stored import StoreResult, StoreStatus
 from .flight import Caller
 from .load import NO_BODY, Loader
 from .loaded import Loaded, UnusableError
@@ -30,6 +31,9 @@ MOST_CONCURRENCY = 10_000
 """Each is a task of its own; connections are bounded by the manager all the same."""
 DEFAULT_TIMEOUT = 600.0
 """A prefetch has time: seconds in all for one URL."""
+WRITTEN_BEHIND = 4
+"""How many of its images each of those that fetch may have waiting to be written before it takes another URL: more than
+come in the time of one commit, and few enough that a full disk is noticed soon."""
 
 
 class PrefetchOptions(TypedDict, total=False):
@@ -51,14 +55,31 @@ class PrefetchOptions(TypedDict, total=False):
     timeout: float | None
 
 
+class RequestMaker(Protocol):
+    """A manager's way to make a request of a call's options."""
+
+    def __call__(
+        self, url: object, options: FetchOptions, *, protection: Protection | None, max_retry_after: float | None
+    ) -> ImageRequest: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Crew:
     """What a prefetch works with: a manager's parts, and its ways to make a request and its caller of options."""
 
     parts: Parts
     loader: Loader
-    request: Callable[[object, FetchOptions], ImageRequest]
+    request: RequestMaker
     caller: Callable[[ImageRequest], Caller]
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """An image that came and is being written, and what its outcome will be if that works."""
+
+    outcome: PrefetchOutcome
+    row: RowKey
+    stored: asyncio.Future[StoreResult]
 
 
 class ImagePrefetcher:
@@ -76,6 +97,8 @@ class ImagePrefetcher:
         self._urls = urls
         self._find_crew = crew
         self._protection = Protection()
+        timeout = self._options.get("timeout")
+        self._patience = math.inf if timeout is None else timeout
         self._has_started = False
         self._is_stopping = False
         self._idle: set[asyncio.Task[None]] = set()
@@ -102,24 +125,48 @@ class ImagePrefetcher:
         turn = asyncio.Lock()
         done: asyncio.Queue[PrefetchOutcome | None] = asyncio.Queue()
 
+        def tell(behind: deque[PrefetchOutcome | _Writing]) -> None:
+            # In the order of their URLs, for each of those who fetch.
+            while behind and (outcome := self._ended(behind[0])) is not None:
+                behind.popleft()
+                # Into the report at once: whoever is stopped here must still be told what was done.
+                self.report.outcomes.append(outcome)
+                done.put_nowait(outcome)
+                if outcome.reason == StoreStatus.NO_ROOM.value:
+                    self._stop_at_limit()
+
+        # What is being written while the next ones are fetched: a batch of many is committed at once, and whoever
+        # waited for each commit would fetch no faster than the disk is asked to write.
+        all_behind: list[deque[PrefetchOutcome | _Writing]] = []
+
         async def work() -> None:
+            behind: deque[PrefetchOutcome | _Writing] = deque()
+            all_behind.append(behind)
+            while not self._is_stopping and (url := await self._next(source, turn)) is not _END:
+                outcome = await self._fetch_one(crew, url)
+                behind.append(outcome)
+                if isinstance(outcome, _Writing):
+                    outcome.stored.add_done_callback(lambda _: tell(behind))
+                tell(behind)
+                if len(behind) > WRITTEN_BEHIND:
+                    await _is_written(behind[0])
+
+        async def end() -> None:
+            await asyncio.wait(workers)
             try:
-                while not self._is_stopping and (url := await self._next(source, turn)) is not _END:
-                    outcome = await self._fetch_one(crew, url)
-                    # Into the report at once: whoever is stopped here must still be told what was done.
-                    self.report.outcomes.append(outcome)
-                    done.put_nowait(outcome)
+                # A commit has nobody's next image to wait for any more.
+                await crew.parts.cache.flush()
+                for behind in all_behind:
+                    while behind:
+                        await _is_written(behind[0])
+                        tell(behind)
             finally:
                 done.put_nowait(None)
 
         workers = [asyncio.create_task(work()) for _ in range(self._concurrency)]
+        ending = asyncio.create_task(end())
         try:
-            remaining = len(workers)
-            while remaining:
-                outcome = await done.get()
-                if outcome is None:
-                    remaining -= 1
-                    continue
+            while (outcome := await done.get()) is not None:
                 self.report.elapsed = monotonic() - started
                 yield outcome
             for worker in workers:
@@ -127,9 +174,14 @@ class ImagePrefetcher:
                     worker.result()  # What the iterable itself raised is the caller's to see.
         finally:
             self.report.elapsed = monotonic() - started
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            for task in (*workers, ending):
+                task.cancel()
+            await asyncio.gather(*workers, ending, return_exceptions=True)
+            if any(all_behind):
+                # What came before this was stopped is on its way, and to be told.
+                await crew.parts.cache.flush()
+                for behind in all_behind:
+                    tell(behind)
 
     def _stop_at_limit(self) -> None:
         """Take no more URLs: the disk has no room but for what this very job stored."""
@@ -139,34 +191,29 @@ class ImagePrefetcher:
         for worker in self._idle:
             worker.cancel()
 
-    async def _fetch_one(self, crew: Crew, url: object) -> PrefetchOutcome:
+    async def _fetch_one(self, crew: Crew, url: object) -> PrefetchOutcome | _Writing:
         shown = display_url(url) if isinstance(url, str) else repr(url)
         try:
-            request = crew.request(url, self._options)
-            caller = crew.caller(request)
             # A prefetch has time: whatever the server asks to wait fits, if it fits the timeout.
-            patience = math.inf if request.timeout is None else request.timeout
-            request = replace(request, protection=self._protection, max_retry_after=patience)
+            request = crew.request(url, self._options, protection=self._protection, max_retry_after=self._patience)
+            caller = crew.caller(request)
             loaded = await crew.loader.load(request, caller, up_to=NO_BODY)
             if loaded.revalidated and await self._has_gone(loaded):
                 loaded = await crew.loader.replace_unusable(
                     UnusableError("the stored bytes have gone"), request, caller
                 )
-            outcome = await self._outcome(shown, loaded, has_joined=caller.has_joined_others)
         except ManagerClosedError:
             raise
         except ImageCacheError as error:
             crew.parts.counters.failures += 1
             return PrefetchOutcome(shown, PrefetchStatus.FAILED, error=error)
-        if outcome.reason == StoreStatus.NO_ROOM.value:
-            self._stop_at_limit()
-        return outcome
+        return self._outcome(shown, loaded, has_joined=caller.has_joined_others)
 
     async def _has_gone(self, loaded: Loaded) -> bool:
         """Whether what a 304 spoke of was removed before that came: there is nothing then that it could renew."""
         return loaded.stored is not None and (await asyncio.shield(loaded.stored)).status is StoreStatus.SUPERSEDED
 
-    async def _outcome(self, url: str, loaded: Loaded, *, has_joined: bool) -> PrefetchOutcome:
+    def _outcome(self, url: str, loaded: Loaded, *, has_joined: bool) -> PrefetchOutcome | _Writing:
         # Bytes that crossed the wire once are counted once, for whoever asked for them.
         size, received = loaded.entry.byte_count, 0 if has_joined else loaded.metrics.bytes_received
         if loaded.served_from is not ServedFrom.NETWORK:
@@ -176,15 +223,22 @@ class ImagePrefetcher:
             return PrefetchOutcome(url, status, size, received)
         if loaded.stored is None:
             return PrefetchOutcome(url, PrefetchStatus.NOT_STORED, size, received, reason="the server forbids storing")
-        # Shielded: the future is everybody's who wants to know.
-        stored = await asyncio.shield(loaded.stored)
-        if stored.status is not StoreStatus.STORED:
-            error = StorageError(str(stored.error), url=url) if stored.error is not None else None
-            reason = stored.status.value
-            return PrefetchOutcome(url, PrefetchStatus.NOT_STORED, size, received, reason=reason, error=error)
-        self._protection.add(loaded.entry.row)
         status = PrefetchStatus.STORED if loaded.changed else PrefetchStatus.UNCHANGED
-        return PrefetchOutcome(url, PrefetchStatus.ALREADY_THERE if has_joined else status, size, received)
+        status = PrefetchStatus.ALREADY_THERE if has_joined else status
+        return _Writing(PrefetchOutcome(url, status, size, received), loaded.entry.row, loaded.stored)
+
+    def _ended(self, behind: PrefetchOutcome | _Writing) -> PrefetchOutcome | None:
+        """What became of it; None while it is being written."""
+        if isinstance(behind, PrefetchOutcome):
+            return behind
+        if not behind.stored.done():
+            return None
+        stored, outcome = behind.stored.result(), behind.outcome
+        if stored.status is StoreStatus.STORED:
+            self._protection.add(behind.row)
+            return outcome
+        error = StorageError(str(stored.error), url=outcome.url) if stored.error is not None else None
+        return replace(outcome, status=PrefetchStatus.NOT_STORED, reason=stored.status.value, error=error)
 
     async def _next(self, source: AsyncIterator[object], turn: asyncio.Lock) -> object:
         worker = asyncio.current_task()
@@ -195,6 +249,12 @@ class ImagePrefetcher:
                 return await anext(source, _END)
         finally:
             self._idle.discard(worker)
+
+
+async def _is_written(behind: PrefetchOutcome | _Writing) -> None:
+    if isinstance(behind, _Writing) and not behind.stored.done():
+        # Not awaited itself: whoever is stopped here must not cancel it for others.
+        await asyncio.wait([behind.stored])
 
 
 async def _each(urls: Urls) -> AsyncIterator[object]:
