@@ -94,22 +94,43 @@ class Caller:
 
 
 class Flight(Generic[T]):
-    """One piece of work under way. It is a listener of the flights that it joins in turn."""
+    """One piece of work under way. It is a listener of the flights that it joins in turn.
+
+    It runs as a task of its own, or, if it was started by another flight, as a part of that one's task: a task, a
+    future and four turns of the loop less for each step of an image that nobody else wants at the same moment. Others
+    may join either kind all the same.
+    """
 
     def __init__(
-        self, table: FlightTable, key: Hashable, work: Callable[[Flight[T]], Coroutine[Any, Any, T]], about: str = ""
+        self,
+        table: FlightTable,
+        key: Hashable,
+        work: Callable[[Flight[T]], Coroutine[Any, Any, T]],
+        about: str = "",
+        host: Flight[Any] | None = None,
     ) -> None:
         self.key = key
         self.about = about
         self.table = table
+        self._host = host
+        self._part: Flight[Any] | None = None
+        self._is_over = False
         self._waiters: dict[asyncio.Future[T], Listener] = {}
         self._last_progress: tuple[int, int | None] | None = None
         self._has_network_started = False
         self._priority = Priority.LOW
         self._follower: Callable[[Priority], None] | None = None
-        loop = asyncio.get_running_loop()
-        self.task = loop.create_task(self._run(work), context=contextvars.Context())
-        self.task.add_done_callback(self._finish)
+        self.task: asyncio.Task[Any]
+        if host is None:
+            self.task = asyncio.get_running_loop().create_task(self._run(work), context=contextvars.Context())
+            self.task.add_done_callback(self._finish)
+        else:
+            self.task = host.task
+
+    @property
+    def may_have_part(self) -> bool:
+        """Whether what it joins may run within its own task: that is the one that asks, and does nothing else."""
+        return self._part is None and asyncio.current_task() is self.task
 
     @property
     def priority(self) -> Priority:
@@ -156,13 +177,48 @@ class Flight(Generic[T]):
 
     def leave(self, waiter: asyncio.Future[T]) -> None:
         """Stop waiting. The last one out stops the work, down to the socket."""
-        if self._waiters.pop(waiter, None) is None or self.task.done():
+        if self._waiters.pop(waiter, None) is None or self._is_over:
             return
-        if self._waiters:
-            self.weigh()
-        else:
-            self.table.forget(self)
-            self.task.cancel()
+        self.weigh()
+        self._stop_if_unwanted()
+
+    async def run_as_part(self, work: Callable[[Flight[T]], Coroutine[Any, Any, T]]) -> T:
+        """Do the work within the task of the flight that started this one, which is its first listener."""
+        host = self._host
+        assert host is not None
+        host._part = self
+        try:
+            made = await work(self)
+        except asyncio.CancelledError:
+            host._part = None
+            self._end(None, _outside())
+            raise
+        except BaseException as error:
+            host._part = None
+            self._end(None, error)
+            host._stop_if_unwanted()
+            raise
+        host._part = None
+        self._end(made, None)
+        # Others may have wanted this part, and nobody the whole.
+        host._stop_if_unwanted()
+        return made
+
+    def _stop_if_unwanted(self) -> None:
+        """Cancel the task, unless somebody waits for it or for any part of it."""
+        flight: Flight[Any] | None = self
+        while flight is not None and flight._host is not None:
+            flight = flight._host
+        parts = []
+        while flight is not None:
+            # Its own host is the first who waits for a part.
+            if len(flight._waiters) > (flight._host is not None):
+                return
+            parts.append(flight)
+            flight = flight._part
+        for part in parts:
+            self.table.forget(part)
+        self.task.cancel()
 
     def fail(self, error: ImageCacheError) -> None:
         """Give everybody who waits this error, each a copy, and stop the work."""
@@ -176,19 +232,21 @@ class Flight(Generic[T]):
         return await work(self)
 
     def _finish(self, task: asyncio.Task[T]) -> None:
+        self.table.discard(task)
+        # Whoever leaves takes its waiter along, so somebody from outside cancelled the task: a loop that ends cancels
+        # all there are.
+        error = _outside() if task.cancelled() else task.exception()
+        self._end(None if error is not None else task.result(), error)
+
+    def _end(self, made: T | None, error: BaseException | None) -> None:
+        self._is_over = True
         self.table.forget(self)
         waiters, self._waiters = self._waiters, {}
-        if task.cancelled():
-            # Whoever leaves takes its waiter along, so somebody from outside cancelled the task: a loop that ends
-            # cancels all there are.
-            error: BaseException | None = ManagerClosedError("cancelled from outside; is the event loop ending?")
-        else:
-            error = task.exception()
-        for waiter in waiters:
-            if waiter.done():
+        for waiter, listener in waiters.items():
+            if waiter.done() or listener is self._host:
                 continue
             if error is None:
-                waiter.set_result(task.result())
+                waiter.set_result(made)  # type: ignore[arg-type]  # without an error, it was made
             else:
                 waiter.set_exception(_own_copy(error))
 
@@ -221,10 +279,11 @@ class FlightTable:
         flight: Flight[T] | None = self._flights.get(key)
         joined = flight is not None
         if flight is None:
+            if isinstance(listener, Flight) and listener.may_have_part:
+                return await self._join_as_part(Flight(self, key, work, about, listener), work, listener)
             flight = Flight(self, key, work, about)
             self._flights[key] = flight
             self._tasks.add(flight.task)
-            flight.task.add_done_callback(self._tasks.discard)
         waiter = flight.add(listener)
         if isinstance(listener, Caller):
             listener.waits_on(waiter, joined=joined)
@@ -241,6 +300,21 @@ class FlightTable:
             if waiter.done() and not waiter.cancelled():
                 # A caller cancelled in the very turn that brought an error never reads it.
                 waiter.exception()
+
+    async def _join_as_part(
+        self, part: Flight[T], work: Callable[[Flight[T]], Coroutine[Any, Any, T]], host: Flight[Any]
+    ) -> T:
+        self._flights[part.key] = part
+        part.add(host)
+        host.follow_priority(lambda _: part.weigh())
+        try:
+            return await part.run_as_part(work)
+        finally:
+            host.lead_nobody()
+
+    def discard(self, task: asyncio.Task[Any]) -> None:
+        """A flight's task has ended."""
+        self._tasks.discard(task)
 
     def forget(self, flight: Flight[Any]) -> None:
         """Take a flight off the table: whoever asks now starts anew."""
@@ -276,6 +350,10 @@ class FlightTable:
         for task in list(self._tasks):
             task.cancel()
         await self.idle()
+
+
+def _outside() -> ManagerClosedError:
+    return ManagerClosedError("cancelled from outside; is the event loop ending?")
 
 
 def _own_copy(error: BaseException) -> BaseException:

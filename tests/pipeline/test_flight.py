@@ -257,3 +257,93 @@ async def test_what_a_joined_flight_made_is_not_kept_by_the_one_that_joined_it()
     may_go_on.set()
     assert await call == "done"
     assert freed == [True]
+
+
+class Whole:
+    """Work that needs a part, made by another flight, and waits a second time once it has it."""
+
+    def __init__(self, table: FlightTable, part: Work) -> None:
+        self.table = table
+        self.part = part
+        self.rest = Work()
+
+    async def __call__(self, flight: Flight[str]) -> str:
+        part = await self.table.join("part", self.part, flight)
+        return part + await self.rest(flight)
+
+
+async def test_a_part_runs_in_the_task_of_the_flight_that_needs_it_and_others_may_join_it(work: Work) -> None:
+    table = FlightTable()
+    whole = Whole(table, work)
+    call = asyncio.create_task(table.join("whole", whole, caller()))
+    await turn()
+    other = asyncio.create_task(table.join("part", Work(), caller()))
+    await turn()
+    work.gate.set()
+    assert await other == "made"
+    await turn()
+    whole.rest.gate.set()
+    assert await call == "mademade"
+    assert (work.started, len(table)) == (1, 0)
+    assert work.flights[0].task is whole.rest.flights[0].task
+
+
+async def test_a_part_goes_on_for_those_who_joined_it_and_the_whole_does_not(work: Work) -> None:
+    table = FlightTable()
+    whole = Whole(table, work)
+    call = asyncio.create_task(table.join("whole", whole, caller()))
+    await turn()
+    other = asyncio.create_task(table.join("part", Work(), caller()))
+    await turn()
+    call.cancel()
+    await asyncio.wait([call])
+    assert work.cancelled == 0
+    work.gate.set()
+    assert await other == "made"
+    await turn()
+    assert (whole.rest.finished, whole.rest.cancelled, len(table)) == (0, whole.rest.started, 0)
+    await table.idle()
+
+
+async def test_the_last_one_out_of_the_whole_and_its_part_stops_both(work: Work) -> None:
+    table = FlightTable()
+    whole = Whole(table, work)
+    call = asyncio.create_task(table.join("whole", whole, caller()))
+    await turn()
+    other = asyncio.create_task(table.join("part", Work(), caller()))
+    await turn()
+    for leaving in (call, other):
+        assert work.cancelled == 0
+        leaving.cancel()
+        await asyncio.wait([leaving])
+    await turn()
+    assert (work.cancelled, whole.rest.started, len(table)) == (1, 0, 0)
+
+
+async def test_a_failed_part_is_told_to_whole_and_guests_each_with_an_error_of_its_own(work: Work) -> None:
+    table = FlightTable()
+    work.error = ConnectionFailedError("refused")
+    call = asyncio.create_task(table.join("whole", Whole(table, work), caller()))
+    await turn()
+    other = asyncio.create_task(table.join("part", Work(), caller()))
+    await turn()
+    work.gate.set()
+    first, second = await asyncio.gather(call, other, return_exceptions=True)
+    assert isinstance(first, ConnectionFailedError)
+    assert isinstance(second, ConnectionFailedError)
+    assert first is not second
+    assert len(table) == 0
+
+
+async def test_the_priority_of_who_joins_the_whole_reaches_the_part(work: Work) -> None:
+    table = FlightTable()
+    call = asyncio.create_task(table.join("whole", Whole(table, work), caller(Priority.LOW)))
+    await turn()
+    priorities = [work.flights[0].priority]
+    other = asyncio.create_task(table.join("whole", Work(), caller(Priority.HIGH)))
+    await turn()
+    priorities.append(work.flights[0].priority)
+    assert priorities == [Priority.LOW, Priority.HIGH]
+    for leaving in (call, other):
+        leaving.cancel()
+    await asyncio.wait([call, other])
