@@ -204,10 +204,17 @@ class ImageRequest:
         return (self.max_age, self.max_stale, self.min_fresh, self.expected_etag, self.unmodified_since)
 
     @property
+    def has_demands(self) -> bool:
+        """Whether there is any of them."""
+        return not (
+            self.max_age is None
+            and self.max_stale is None
+            and self.min_fresh is None
+            and self.expected_etag is None
+            and self.unmodified_since is None
+        )
+
+    @property
     def is_particular(self) -> bool:
         """Whether a stored copy that the policy would serve may still not do for this call."""
-        return (
-            any(demand is not None for demand in self.demands)
-            or "cache-control" in self.headers
-            or "pragma" in self.headers
-        )
+        return self.has_demands or "cache-control" in self.headers or "pragma" in self.headers

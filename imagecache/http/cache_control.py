@@ -62,6 +62,8 @@ class CacheControl:
         None at all means that the directive is about the whole answer: so does one without an argument beside
         one with, or a list that cannot be read (4.2.1: of what conflicts, the most restrictive).
         """
+        if name not in self._directives:
+            return _NO_FIELDS
         names: set[str] = set()
         for argument in self._directives.get(name, ()):
             listed = [part.strip() for part in (argument or "").split(",") if part.strip()]
@@ -92,9 +94,11 @@ def parse_delta_seconds(text: str | None) -> int | None:
 
 def members(headers: Headers, name: str) -> list[str]:
     """The members of a comma-separated field, in lower case, without white space around them (RFC 9110, 5.6.1)."""
-    return [member for part in headers.get(name, "").split(",") if (member := part.strip().lower())]
+    value = headers.get(name)
+    return [] if value is None else [member for part in value.split(",") if (member := part.strip().lower())]
 
 
+_NO_FIELDS: frozenset[str] = frozenset()
 _NONE: Mapping[str, tuple[str | None, ...]] = {}
 
 

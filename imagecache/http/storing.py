@@ -17,6 +17,7 @@ _PER_CONNECTION = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization",
     "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
+_NEVER_KEPT = _PER_CONNECTION | {"set-cookie"}
 _PREFERENCES = frozenset({"accept-charset", "accept-encoding", "accept-language"})
 _WEIGHT = re.compile(r"q=(0|1|0\.\d{0,3}|1\.0{0,3})", re.ASCII)
 _IN_CLEAR = re.compile(
@@ -30,6 +31,8 @@ UNSTORABLE_STATUSES = frozenset({428, 429, 431, 511})
 """What "MUST NOT be stored by a cache" (RFC 6585, 3 to 6): these are about this one request."""
 _NOT_ABOUT_THE_IMAGE = frozenset({401, 407, 408, 412, 416, 417, 425})
 """Who asked, when, or on which condition: another call may well be answered otherwise."""
+
+_NO_NAMES: frozenset[str] = frozenset()
 
 VaryFields = tuple[tuple[str, str], ...]
 """The request fields that a Vary nominates and that were sent: names in lower case, sorted; values normalised."""
@@ -86,7 +89,7 @@ def storable_headers(headers: Headers, *, received_at: float | None = None) -> H
     """
     nominated = _names(headers, "connection") | CacheControl(headers).fields("no-cache")
     # RFC 9110, 7.6.1: "Cache-Control is never appropriate as a connection option", and neither is what else we read.
-    dropped = _PER_CONNECTION | {"set-cookie"} | (nominated - READ_FIELDS)
+    dropped = _NEVER_KEPT if nominated <= _NEVER_KEPT else _NEVER_KEPT | (nominated - READ_FIELDS)
     kept = [(name, value) for name, value in headers.pairs if name.lower() not in dropped]
     if received_at is not None and "date" not in headers:
         kept.append(("Date", format_date(received_at)))
@@ -99,6 +102,8 @@ def vary_fields(request: Mapping[str, str], response: Headers, *, secret: bytes 
     Of a field that may be anything, an ``X-Api-Key`` or an Authorization, only a digest is kept: enough to tell it from
     another, and with a ``secret`` (the random key kept with the index) not enough to try guesses on.
     """
+    if "vary" not in response:
+        return ()
     sent = {name.lower(): value for name, value in request.items()}
     # "*" names no field.
     nominated = _names(response, "vary") - {"*"}
@@ -139,7 +144,8 @@ def select(
 
 
 def _names(headers: Headers, field: str) -> frozenset[str]:
-    return frozenset(name.strip().lower() for name in headers.get(field, "").split(",") if name.strip())
+    value = headers.get(field)
+    return _NO_NAMES if value is None else frozenset([n.strip().lower() for n in value.split(",") if n.strip()])
 
 
 def _normalised(name: str, value: str) -> str:

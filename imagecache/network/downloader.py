@@ -235,7 +235,8 @@ class ImageDownloader:
                 told = as_our_error(error, display_url(url))
                 await self.delegates.ask("did_finish_downloading_image", url, None, told)
             raise
-        await self.delegates.ask("did_finish_downloading_image", url, task.response, None)
+        if self.delegates.listens("did_finish_downloading_image"):
+            await self.delegates.ask("did_finish_downloading_image", url, task.response, None)
         return download
 
     def _open(self, url: str) -> aiohttp.ClientSession:

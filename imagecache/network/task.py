@@ -186,7 +186,8 @@ class NetworkTask:
         request = first = await self._prepare()
         if not self.was_announced:
             self.was_announced = True
-            await self._tools.delegates.ask("will_download_image", self._asked.url, request)
+            if self._tools.delegates.listens("will_download_image"):
+                await self._tools.delegates.ask("will_download_image", self._asked.url, request)
         redirects: list[Redirect] = []
         seen = [request]
         try:
@@ -431,7 +432,7 @@ class NetworkTask:
     async def _judge(self, request: DownloadRequest, info: ResponseInfo) -> None:
         """Raise BadStatusError unless this status is a success."""
         status, answers = info.status, []
-        if status != HTTPStatus.NOT_MODIFIED:
+        if status != HTTPStatus.NOT_MODIFIED and self._tools.delegates.listens("is_valid_status_code"):
             answers = await self._tools.delegates.ask("is_valid_status_code", status, self._asked.url)
         refusal = status_refusal(status, is_conditional=is_conditional(request.headers), answers=answers)
         if refusal is None:

@@ -194,7 +194,8 @@ class Loader:
         parts = self._parts
         stamp = self._stamp(request)
         scope = await self._stored.scope(request)
-        await self._keeping.settled(request.key_hash)
+        if self._keeping.is_under_way:
+            await self._keeping.settled(request.key_hash)
         asked_at, started = parts.clock.time(), parts.clock.monotonic()
         found, decision = await self._look(request, scope, up_to)
         read_time = parts.clock.monotonic() - started
@@ -229,7 +230,7 @@ class Loader:
                 # A copy: who asks the same question under another policy has read the disk on its own.
                 metrics = loaded.metrics.copy()
                 metrics.disk_read = read_time
-                return replace(loaded, forward=forward, metrics=metrics)
+                return loaded.asked_for(forward, metrics)
         raise AssertionError("nothing stored cannot be served")
 
     async def _look(
@@ -317,7 +318,10 @@ class Loader:
 
     def _give_back_lease(self, loaded: Loaded) -> None:
         """Let others look again: at once if nothing is stored, else when it is. A failure's lease ends by itself."""
-        disk, row = self._parts.cache.disk, RowKey(loaded.entry.row.key_hash, scope=loaded.entry.row.scope)
+        disk = self._parts.cache.disk
+        if not disk.has_company:
+            return
+        row = RowKey(loaded.entry.row.key_hash, scope=loaded.entry.row.scope)
         if loaded.stored is None:
             disk.release(row)
         else:

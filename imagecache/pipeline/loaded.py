@@ -48,6 +48,14 @@ class Loaded:
     forward_status: int | None = None
     was_resumed: bool = False
 
+    def asked_for(self, forward: Forward | None, metrics: Metrics) -> Loaded:
+        """The same for who asked its server for this reason. By hand: `replace` takes three times as long."""
+        return Loaded(
+            self.entry, self.body, self.served_from, self.may_keep, self.stamp, self.revalidated, self.changed,
+            self.stale, self.redirects, metrics, self.stored, self.measured, forward, self.forward_status,
+            self.was_resumed,
+        )  # fmt: skip
+
     @property
     def response(self) -> ResponseInfo:
         """The head of the answer, for delegates."""

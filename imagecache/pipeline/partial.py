@@ -54,6 +54,11 @@ class Keeping:
         self._tasks.setdefault(key_hash, set()).add(task)
         task.add_done_callback(functools.partial(self._ended, key_hash))
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether anything is."""
+        return bool(self._tasks)
+
     async def settled(self, key_hash: str) -> None:
         """Wait until it can be found: whoever asks again at once is to go on with it."""
         if key_hash in self._tasks:

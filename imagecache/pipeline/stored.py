@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..entry import Entry, Namespace
 from ..headers import Headers
 from ..http.conditions import Preconditions
-from ..http.directives import RequestDirectives
+from ..http.directives import NO_DIRECTIVES, RequestDirectives
 from ..http.storing import select
 from ..keys import display_url, is_scoped, scope_for
 from ..request import CachePolicy, DownloadRequest, ImageRequest
@@ -109,6 +109,8 @@ def is_beginning(entry: Entry) -> bool:
 
 def directives_of(request: ImageRequest) -> RequestDirectives:
     """What the call asks of caches, with its headers and with its options."""
+    if not (request.headers.pairs or request.has_demands):
+        return NO_DIRECTIVES
     asked = RequestDirectives.of(request.headers)
     return asked.tightened(max_age=request.max_age, max_stale=request.max_stale, min_fresh=request.min_fresh)
 
@@ -123,6 +125,8 @@ def preconditions_of(request: ImageRequest) -> Preconditions | None:
 def question(request: ImageRequest, fields: dict[str, str] | None = None, *, method: str = "GET") -> DownloadRequest:
     """What goes over the wire for a call: ``fields`` are a decision's, and the call's own headers go over them; but of
     Cache-Control all that is asked is sent, by the decision, by the headers and by the options."""
+    if not (fields or request.headers.pairs or request.has_demands):
+        return DownloadRequest(request.url, request.headers, method)
     headers = Headers(fields or {}).updated(request.headers)
     own = RequestDirectives(max_age=request.max_age, max_stale=request.max_stale, min_fresh=request.min_fresh)
     asked = ((fields or {}).get("Cache-Control"), request.headers.get("cache-control"), own.field_value())
