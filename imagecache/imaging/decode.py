@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile, ImageOps
 
-from ..errors import ImageTooLargeError
+from ..errors import ImageError, ImageTooLargeError
 from ..protocols import ImageProcessor
 from ..request import ImageMode
 from .foreign import decoding
-from .header import ImageHeader, drop_exif, open_image, orientation_of
+from .header import ImageHeader, drop_exif, open_image, orientation_of, read_header
 from .limits import ImageLimits
 from .modes import SIMPLE_MODES, bytes_per_pixel, convert, to_simple
 from .processors.downsample import ORIGINAL_SIZE, Downsample, fit_within
@@ -22,6 +22,7 @@ from .view import plain
 
 _DRAFT_FORMATS = frozenset({"JPEG", "MPO"})
 _DRAFT_SCALES = (8, 4, 2)
+_ICON = b"\0\0\1\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,38 @@ def decode(data: bytes, *, options: DecodeOptions, limits: ImageLimits, url: str
     Raises NotAnImageError, ImageTooLargeError, DecodeError (a cut image is damaged, never half an image).
     """
     image, header = open_image(data, limits=limits, url=url)
+    return _decoded(image, header, options, limits, url)
+
+
+def _decoded(
+    image: ImageFile.ImageFile, header: ImageHeader, options: DecodeOptions, limits: ImageLimits, url: str
+) -> Image.Image:
     with decoding(url, header.format):
         if options.draft is not None:
             _draft(image, header, options.draft)
         image.load()
         check_decoded(image, limits, url)
         return finish(image, options.mode)
+
+
+def decode_small(
+    data: bytes, *, options: DecodeOptions, most: int, limits: ImageLimits, url: str = ""
+) -> tuple[ImageHeader, Image.Image | None]:
+    """The header, and the image, too, if decoding it holds no more than ``most`` bytes at one time.
+
+    None for an image also where it does not decode: :func:`decode` says why. Raises as `read_header` does.
+    """
+    if data.startswith(_ICON):
+        # Pillow decodes an icon as it opens it, however much that is.
+        return read_header(data, limits=limits, url=url), None
+    image, header = open_image(data, limits=limits, url=url)
+    if decoded_cost(header, options) > most:
+        image.close()
+        return header, None
+    try:
+        return header, _decoded(image, header, options, limits, url)
+    except ImageError:
+        return header, None
 
 
 def decoded_cost(header: ImageHeader, options: DecodeOptions) -> int:

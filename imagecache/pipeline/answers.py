@@ -15,7 +15,7 @@ from ..request import ImageRequest
 from ..result import ServedFrom
 from ..storage.stored import StoreResult
 from .cached import Stamp
-from .loaded import Loaded
+from .loaded import Decoded, Loaded
 from .parts import Parts
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ class Answers:
         download: Download,
         checksum: str,
         header: ImageHeader,
+        decoded: Decoded | None,
         *,
         secret: bytes,
     ) -> Loaded:
@@ -163,6 +164,7 @@ class Answers:
             stored=stored,
             forward_status=download.status,
             was_resumed=download.resumed_at > 0,
+            decoded=decoded,
         )
 
     def _time(self, stored: asyncio.Future[StoreResult], download: Download) -> None:

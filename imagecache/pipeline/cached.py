@@ -20,11 +20,11 @@ class CachedImage:
     """Pixels that are handed out as copy-on-write views, with the metadata of the bytes they were made from.
 
     ``entry`` is replaced when those bytes are revalidated; the pixels never change. ``key`` is where the
-    memory tier keeps it. ``fresh_until`` and ``born_at`` are wall seconds: when HTTP calls it stale, and the moment
-    that its age counts from.
+    memory tier keeps it. What HTTP says of its age is read out of the headers at the first question, and remembered:
+    most images are never asked, and at every hit it would cost more than all the rest of one.
     """
 
-    __slots__ = ("__weakref__", "_entry", "_stale_at", "born_at", "fresh_until", "key", "pixels")
+    __slots__ = ("__weakref__", "_born_at", "_entry", "_fresh_until", "_stale_at", "key", "pixels")
 
     def __init__(self, key: Hashable, pixels: SharedImage, entry: Entry) -> None:
         self.key = key
@@ -39,10 +39,27 @@ class CachedImage:
     @entry.setter
     def entry(self, entry: Entry) -> None:
         self._entry = entry
-        self.fresh_until = fresh_until(entry)
-        # Reading it out of the headers at every hit would cost more than all the rest of one.
-        self.born_at = entry.response_time - current_age(entry, entry.response_time)
-        self._stale_at = entry.response_time + fresh_for(entry, entry.response_time)
+        self._fresh_until: float | None = None
+        self._born_at: float | None = None
+        self._stale_at: float | None = None
+
+    @property
+    def fresh_until(self) -> float:
+        """When HTTP calls it stale, wall seconds. Set by who knows better than its headers."""
+        if self._fresh_until is None:
+            self._fresh_until = fresh_until(self._entry)
+        return self._fresh_until
+
+    @fresh_until.setter
+    def fresh_until(self, moment: float) -> None:
+        self._fresh_until = moment
+
+    @property
+    def born_at(self) -> float:
+        """The moment that its age counts from, wall seconds."""
+        if self._born_at is None:
+            self._born_at = self._entry.response_time - current_age(self._entry, self._entry.response_time)
+        return self._born_at
 
     @property
     def checksum(self) -> str:
@@ -51,6 +68,8 @@ class CachedImage:
 
     def ttl(self, now: float) -> float:
         """The seconds for which HTTP calls it fresh yet; negative where it no longer does."""
+        if self._stale_at is None:
+            self._stale_at = self._entry.response_time + fresh_for(self._entry, self._entry.response_time)
         return self._stale_at - now
 
     def hand_out(self) -> Image.Image:

@@ -10,7 +10,8 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections.abc import Hashable
+import time
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,13 +34,14 @@ from ..http.validators import not_modified_fits
 from ..keys import display_url, shown_url
 from ..metrics import Metrics
 from ..network.priority import PriorityTicket
-from ..request import CachePolicy, DownloadRequest, ImageRequest
+from ..protocols import ImageProcessor
+from ..request import CachePolicy, DownloadRequest, ImageMode, ImageRequest
 from ..result import ServedFrom
 from ..storage.stored import StoreStatus
 from .answers import Answers
 from .cached import Stamp
 from .flight import Caller, Flight, Listener
-from .loaded import Loaded, UnusableError
+from .loaded import Decoded, Loaded, UnusableError
 from .partial import Keeping, StoredParts
 from .parts import Parts
 from .stored import Found, StoredAnswers, directives_of, preconditions_of, question
@@ -58,6 +60,10 @@ LEASE_LOOKS = 40
 
 CARRIED = 2**20
 """A longer body than this does not wait in memory for its turn to be decoded, if it can be read from the disk then."""
+SMALL_BODY = 64 * 1024
+SMALL_COST = 4 * 2**20
+"""Bytes of an image that is decoded in the same turn of a worker as its header is read, if pixels are wanted: at most
+so many as they came, and at most so many of pixels. A thumbnail takes less time than another turn would."""
 NO_BODY = -1.0
 ANY_BODY = math.inf
 """For those who want no bytes, and for those who want nothing but the bytes."""
@@ -225,7 +231,8 @@ class Loader:
                     found.entry, found.body, ServedFrom.DISK, may_keep=True, stamp=stamp, stale=stale, metrics=metrics
                 )
             case Validate(_, forward) | Load(_, forward):
-                loaded = await self._ask(request, scope, found, decision, stamp, flight)
+                wants_pixels = up_to == CARRIED
+                loaded = await self._ask(request, scope, found, decision, stamp, flight, wants_pixels=wants_pixels)
                 self._give_back_lease(loaded)
                 # A copy: who asks the same question under another policy has read the disk on its own.
                 metrics = loaded.metrics.copy()
@@ -361,11 +368,12 @@ class Loader:
         listener: Listener,
         *,
         is_plain: bool = False,
+        wants_pixels: bool = False,
     ) -> Loaded:
         asked, entry = question(request, decision.fields), found.entry
         basis = (entry.checksum, entry.etag) if entry is not None else None
         key = ("network", scope, asked.headers, basis, is_plain, *self._way_of(request))
-        work = partial(self._fetch, request, scope, found, asked, stamp, is_plain)
+        work = partial(self._fetch, request, scope, found, asked, stamp, is_plain, wants_pixels)
         return await self._parts.flights.join(key, work, listener, about=request.about)
 
     async def _fetch(
@@ -376,6 +384,7 @@ class Loader:
         asked: DownloadRequest,
         stamp: Stamp,
         is_plain: bool,
+        wants_pixels: bool,
         flight: Flight[Loaded],
     ) -> Loaded:
         """One question to the server, and a second, plain one if a 304 speaks of nothing that is stored."""
@@ -393,7 +402,9 @@ class Loader:
                 return self._answers.not_modified(request, entry, download, stamp)
             download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=True)
         try:
-            loaded = await self._received(request, scope, entry, download, beginnings, secret)
+            loaded = await self._received(
+                request, scope, entry, download, beginnings, secret, wants_pixels=wants_pixels
+            )
         except ImageError:
             beginnings.forget()
             if not download.resumed_at:
@@ -412,13 +423,26 @@ class Loader:
         download: Download,
         beginnings: StoredParts,
         secret: bytes,
+        *,
+        wants_pixels: bool = False,
     ) -> Loaded:
         """A whole body, looked at; raises ImageError if it is no image that may be decoded."""
-        parts, url = self._parts, display_url(request.url)
+        parts, url, limits = self._parts, display_url(request.url), self._parts.rules.limits
+        decoded = None
         try:
-            checksum, header = await parts.workers.run(_inspect, download.body, parts.rules.limits, url)
+            is_small = wants_pixels and len(download.body) <= SMALL_BODY and parts.workers.has_room(SMALL_COST)
+            # Who has pixels already most likely has these.
+            if is_small and parts.held(request) is None:
+                checksum, header, decoded = await parts.workers.run(
+                    _inspect_and_decode, download.body, limits, url, request.processors, request.mode, cost=SMALL_COST
+                )
+                if decoded is not None:
+                    parts.counters.decodes += 1
+                    parts.counters.spent("decode", decoded.seconds)
+            else:
+                checksum, header = await parts.workers.run(_inspect, download.body, limits, url)
             beginnings.finish()
-            return self._answers.received(request, scope, previous, download, checksum, header, secret=secret)
+            return self._answers.received(request, scope, previous, download, checksum, header, decoded, secret=secret)
         finally:
             if download.spool is not None:
                 # Unless it was handed over.
@@ -492,3 +516,19 @@ def _inspect(body: bytes, limits: ImageLimits, url: str) -> tuple[str, ImageHead
 
     header = read_header(body, limits=limits, url=url)
     return hashlib.sha256(body).hexdigest(), header
+
+
+def _inspect_and_decode(
+    body: bytes, limits: ImageLimits, url: str, processors: Sequence[ImageProcessor], mode: ImageMode
+) -> tuple[str, ImageHeader, Decoded | None]:
+    """The same, and the pixels that a call with these options begins with, if they are few."""
+    from ..imaging.decode import decode_small, options_for
+    from ..imaging.shared import SharedImage
+
+    started = time.perf_counter()
+    options = options_for(processors, mode)
+    header, image = decode_small(body, options=options, most=SMALL_COST, limits=limits, url=url)
+    checksum = hashlib.sha256(body).hexdigest()
+    if image is None:
+        return checksum, header, None
+    return checksum, header, Decoded(options.identifier, SharedImage(image), time.perf_counter() - started)

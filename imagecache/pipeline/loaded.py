@@ -15,11 +15,21 @@ from ..result import ServedFrom
 from .cached import Stamp
 
 if TYPE_CHECKING:
+    from ..imaging.shared import SharedImage
     from ..storage.stored import StoreResult
 
 
 class UnusableError(ImageCacheError):
     """Between the stages only: stored bytes are gone or do not decode. Each who waited loads anew on its own behalf."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A small image that was decoded in the very turn of a worker that looked at its header. ``seconds`` it took."""
+
+    identifier: str
+    shared: SharedImage
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,7 @@ class Loaded:
     a no-store answer. ``stored`` tells what became of storing it, ``measured`` how long that took, once it has ended.
     ``forward`` says why the server was asked, None if it was not, and ``forward_status`` what it answered (RFC 9211,
     2.2 and 2.3). ``was_resumed``: they came in two parts, and nobody but their server says that these belong together.
+    ``decoded`` is what was decoded already.
     """
 
     entry: Entry
@@ -47,13 +58,14 @@ class Loaded:
     forward: Forward | None = None
     forward_status: int | None = None
     was_resumed: bool = False
+    decoded: Decoded | None = None
 
     def asked_for(self, forward: Forward | None, metrics: Metrics) -> Loaded:
         """The same for who asked its server for this reason. By hand: `replace` takes three times as long."""
         return Loaded(
             self.entry, self.body, self.served_from, self.may_keep, self.stamp, self.revalidated, self.changed,
             self.stale, self.redirects, metrics, self.stored, self.measured, forward, self.forward_status,
-            self.was_resumed,
+            self.was_resumed, self.decoded,
         )  # fmt: skip
 
     @property

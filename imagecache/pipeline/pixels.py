@@ -26,7 +26,7 @@ from ..request import ImageRequest
 from ..result import ServedFrom
 from .cached import CachedImage
 from .flight import Flight, Listener
-from .load import CARRIED, Loader
+from .load import CARRIED, SMALL_COST, Loader
 from .loaded import Loaded, UnusableError
 from .parts import Parts, memory_key
 from .variants import keep_variant, read_variant, serialize, variant_of
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES_PER_PIXEL = 16
 """The picture, its converted copy, and the largest of what decoders hold beside them."""
-SMALL_COST = 4 * 2**20
-"""Below this a bound is good enough for the budget; above, reading the header again is nothing to the decode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,10 @@ class PixelStage:
         """The same from the bytes of ``loaded`` alone. Raises UnusableError where they are gone or do not decode."""
         held = self._parts.held(request)
         if held is not None and held.checksum == loaded.entry.checksum:
-            return Made(held, loaded, is_reused=True)
+            # Another who waited for the same answer may have put there what came with it.
+            ready = loaded.decoded
+            decode_time = ready.seconds if ready is not None and ready.shared is held.pixels else 0.0
+            return Made(held, loaded, is_reused=True, decode_time=decode_time)
         made = await self._prefix(loaded, request, len(request.processors), listener)
         cached = CachedImage(memory_key(request), made.shared, loaded.entry)
         return Made(cached, loaded, decode_time=made.decode_time, process_time=made.process_time)
@@ -96,6 +97,9 @@ class PixelStage:
         if held is not None and held.checksum == loaded.entry.checksum:
             return Pixels(held.pixels)
         options = options_for(request.processors, request.mode)
+        ready = loaded.decoded
+        if not count and ready is not None and ready.identifier == options.identifier:
+            return Pixels(ready.shared, decode_time=ready.seconds)
         applied = tuple(processor.identifier for processor in request.processors[:count])
         key = ("pixels", loaded.entry.row, loaded.entry.checksum, options.identifier, applied)
         work = partial(self._process if count else self._decode, loaded, request, count)
@@ -188,6 +192,7 @@ class PixelStage:
 
     async def _cost(self, entry: Entry, body: bytes, options: DecodeOptions) -> int:
         """What decoding will hold at one time, bytes: for small images a bound, for others what the header says."""
+        # Below this a bound is good enough for the budget; above, reading the header again is nothing to the decode.
         bound = (entry.width or 0) * (entry.height or 0) * MOST_BYTES_PER_PIXEL
         if 0 < bound <= SMALL_COST:
             return bound

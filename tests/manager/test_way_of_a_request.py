@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from imagecache import ImageManager, NotInCacheError, ServedFrom
+from imagecache import ImageManager, NotInCacheError, Resize, ServedFrom
+from imagecache.pipeline.load import SMALL_BODY
+from imagecache.pipeline.workers import Workers
 from imagecache.testing import Answer, ImageServer, picture
 
 
@@ -133,3 +137,32 @@ async def test_small_and_large_bodies_come_back_byte_for_byte(
     assert await images.fetch_data(url) == body
     assert await images.fetch_data(url) == body
     assert server.count() == 1
+
+
+async def test_a_small_image_is_decoded_in_the_turn_of_a_worker_that_looks_at_its_header(
+    server: ImageServer, images: ImageManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[str] = []
+    run = Workers.run
+
+    async def counted(workers: Workers, function: Callable[..., object], *args: object, **options: Any) -> object:
+        turns.append(getattr(function, "__name__", "?"))
+        return await run(workers, function, *args, **options)
+
+    monkeypatch.setattr(Workers, "run", counted)
+    url = server.add("/small.png", picture(40, 30))
+    calls = [images.fetch_image(url), images.fetch_image(url), images.fetch_image(url, processors=[Resize(4, 3)])]
+    await asyncio.gather(*calls)
+    assert sorted(turns) == ["_apply", "_inspect_and_decode"]
+    assert (images.counters.decodes, server.count()) == (1, 1)
+
+
+async def test_a_small_file_with_many_pixels_waits_for_its_share_of_the_budget(
+    server: ImageServer, images: ImageManager
+) -> None:
+    flat = io.BytesIO()
+    Image.new("RGB", (2000, 1500), "red").save(flat, "PNG")
+    assert len(flat.getvalue()) < SMALL_BODY
+    url = server.add("/flat.png", flat.getvalue())
+    assert (await images.fetch_image(url)).size == (2000, 1500)
+    assert images.counters.decodes == 1
