@@ -12,11 +12,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PHOTOGRAPHS := $(VENV)/photographs
 PILLOW_IMAGES := $(VENV)/pillow-images
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench bench-quick lint format clean
 
 help:
 	@echo "make demo     prefetch, fetch and force-refresh a few hundred pictures from a server of its own"
 	@echo "make test     linters, types, import rules and all tests"
+	@echo "make bench    imagecache beside a bare floor and its peers, some minutes; bench-quick takes less than one"
 	@echo "make lint     the first three of these"
 	@echo "make format   let ruff lay out the code and mend what it can"
 	@echo "make clean    remove .venv and all caches"
@@ -26,6 +27,12 @@ demo: $(VENV)/.demo
 
 test: lint $(PHOTOGRAPHS)/.unpacked $(PILLOW_IMAGES)/.unpacked
 	$(BIN)/python -m pytest -n auto --pillow-images=$(PILLOW_IMAGES)/images
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.side_by_side
+
+bench-quick: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.side_by_side --quick
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -56,6 +63,10 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml
 	$(PIP) install --editable '.[cli]' --group dev
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.pip pyproject.toml
+	$(PIP) install --editable . --group bench
 	@touch $@
 
 # The scikit-image wheel carries photographs. It is unpacked, never installed, so one build serves every platform.

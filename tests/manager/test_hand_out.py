@@ -75,7 +75,7 @@ CHANGES: dict[str, Callable[[Image.Image], object]] = {
     "draw": draw,
     "thumbnail": lambda image: image.thumbnail((4, 4)),
     "putalpha": lambda image: image.putalpha(7),
-    "putdata": lambda image: image.putdata([image.getpixel((0, 0))] * (image.width * image.height)),
+    "putdata": lambda image: image.putdata([colour_of(image)] * (image.width * image.height)),
     "putpalette": lambda image: image.putpalette(range(256)) if image.mode in ("L", "P") else draw(image),
     "frombytes": lambda image: image.frombytes(bytes(len(image.tobytes()))),
     "apply_transparency": lambda image: image.apply_transparency(),
