@@ -9,6 +9,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageSequence
@@ -39,6 +40,11 @@ def manage_colours(image: Image.Image) -> None:
 
 def colour_of(image: Image.Image) -> int | tuple[int, ...]:
     return 1 if len(image.getbands()) == 1 else (1,) * len(image.getbands())
+
+
+def data_for(image: Image.Image) -> Any:
+    """Any: where NumPy is installed, Pillow's own types say otherwise than where it is not."""
+    return [colour_of(image)] * (image.width * image.height)
 
 
 def write_anyway(image: Image.Image) -> None:
@@ -75,7 +81,7 @@ CHANGES: dict[str, Callable[[Image.Image], object]] = {
     "draw": draw,
     "thumbnail": lambda image: image.thumbnail((4, 4)),
     "putalpha": lambda image: image.putalpha(7),
-    "putdata": lambda image: image.putdata([colour_of(image)] * (image.width * image.height)),
+    "putdata": lambda image: image.putdata(data_for(image)),
     "putpalette": lambda image: image.putpalette(range(256)) if image.mode in ("L", "P") else draw(image),
     "frombytes": lambda image: image.frombytes(bytes(len(image.tobytes()))),
     "apply_transparency": lambda image: image.apply_transparency(),
