@@ -148,7 +148,16 @@ class Flight(Generic[T]):
 
     def weigh(self) -> None:
         """Look again at who waits, and pass on what that changes."""
-        priority = max((listener.priority for listener in self._waiters.values()), default=Priority.LOW)
+        self._set_priority(max((listener.priority for listener in self._waiters.values()), default=Priority.LOW))
+
+    def _weigh_without(self, gone: Listener) -> None:
+        # Of ten thousand who leave, each must not look at all others: the first of the highest priority is enough.
+        if gone.priority >= self._priority and all(
+            listener.priority < self._priority for listener in self._waiters.values()
+        ):
+            self.weigh()
+
+    def _set_priority(self, priority: Priority) -> None:
         if priority is not self._priority:
             self._priority = priority
             if self._follower is not None:
@@ -168,7 +177,8 @@ class Flight(Generic[T]):
         """Let somebody wait; one who comes late is told how far it is."""
         waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = listener
-        self.weigh()
+        # Not by looking at all who wait: a thousand may join.
+        self._set_priority(max(self._priority, listener.priority))
         if self._has_network_started:
             listener.network_started()
         if self._last_progress is not None:
@@ -177,9 +187,10 @@ class Flight(Generic[T]):
 
     def leave(self, waiter: asyncio.Future[T]) -> None:
         """Stop waiting. The last one out stops the work, down to the socket."""
-        if self._waiters.pop(waiter, None) is None or self._is_over:
+        listener = self._waiters.pop(waiter, None)
+        if listener is None or self._is_over:
             return
-        self.weigh()
+        self._weigh_without(listener)
         self._stop_if_unwanted()
 
     async def run_as_part(self, work: Callable[[Flight[T]], Coroutine[Any, Any, T]]) -> T:

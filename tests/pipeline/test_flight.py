@@ -347,3 +347,27 @@ async def test_the_priority_of_who_joins_the_whole_reaches_the_part(work: Work) 
     for leaving in (call, other):
         leaving.cancel()
     await asyncio.wait([call, other])
+
+
+async def test_who_joins_or_leaves_does_not_look_at_all_who_wait(work: Work) -> None:
+    """A hundred callers of one image were some five thousand looks at a priority, and ten times as many a hundred
+    times as many."""
+    looks = 0
+
+    class Counted(Caller):
+        @property
+        def priority(self) -> Priority:
+            nonlocal looks
+            looks += 1
+            return Priority.NORMAL
+
+        @priority.setter
+        def priority(self, _: Priority) -> None: ...
+
+    table, count = FlightTable(), 200
+    calls = [asyncio.create_task(table.join("key", work, Counted(SystemClock()))) for _ in range(count)]
+    await turn()
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    assert looks < 10 * count
