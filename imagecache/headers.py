@@ -68,6 +68,9 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __bool__(self) -> bool:
+        return bool(self.pairs)
+
     def __hash__(self) -> int:
         if not self.pairs:
             return _HASH_OF_NONE

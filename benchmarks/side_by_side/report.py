@@ -138,6 +138,8 @@ def draw(path: Path, samples: list[Samples]) -> bool:
     from matplotlib import pyplot
 
     groups = {name: group for name, group in by_workload(samples).items() if FLOOR in group}
+    if not groups:
+        return False
     figure, axes = pyplot.subplots((len(groups) + 1) // 2, 2, figsize=(11, 1.9 * len(groups) / 2 + 2), squeeze=False)
     for axis in axes.flat[len(groups) :]:
         axis.set_visible(False)

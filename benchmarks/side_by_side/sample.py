@@ -66,7 +66,9 @@ async def use(name: str, how: str, urls: list[str], folder: Path) -> dict[str, f
             await all_of(urls, fetch)
             # What was loaded first is no part of it.
             gc.collect()
-            lateness.values.clear()
+            ticker.cancel()
+            lateness = Lateness()
+            ticker = asyncio.create_task(lateness.run())
             began, cpu = time.perf_counter(), time.process_time()
             await all_of(urls, fetch)
             told = taken(began, cpu)

@@ -93,7 +93,8 @@ class PixelStage:
         return Made(cached, loaded, decode_time=made.decode_time, process_time=made.process_time)
 
     async def _prefix(self, loaded: Loaded, request: ImageRequest, count: int, listener: Listener) -> Pixels:
-        held = self._parts.held(request, count)
+        # With all of its processors, whoever asks has looked.
+        held = self._parts.held(request, count) if count < len(request.processors) else None
         if held is not None and held.checksum == loaded.entry.checksum:
             return Pixels(held.pixels)
         options = options_for(request.processors, request.mode)
