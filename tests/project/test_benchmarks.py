@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,21 @@ def test_what_measuring_costs_is_told_against_the_same_code_without_it(tmp_path:
     told = output_of("measuring_cost", tmp_path, "--quick")
     assert [line.split("  ")[0] for line in told.splitlines()[1:]] == ["with", "without", "again", "with spans"]
     assert "1.000 of without" in told
+
+
+def test_the_suite_prints_its_table_and_writes_its_results(tmp_path: Path) -> None:
+    scratch, results = tmp_path / "scratch", tmp_path / "results"
+    scratch.mkdir()
+    few = ("--quick", "--own-server", "--rounds", "1", "--thumbnails", "10", "--photos", "1")
+    where = ("--results", str(results), "--corpus", str(tmp_path / "corpus"))
+    told = output_of("compare", scratch, *few, *where, "--candidates", "floor", "imagecache")
+    assert told.count("\ntarget: ") == 8
+    document = json.loads((results / "quick.json").read_text(encoding="utf-8"))
+    for workload in document["workloads"].values():
+        assert workload["title"] in told
+        assert {row["candidate"] for row in workload["medians"]} == {"floor", "imagecache"}
+    for workload in ("thumbnails-disk", "photos-disk"):
+        assert [row["requests"] for row in document["workloads"][workload]["medians"]] == [0, 0]
+    crowd = {row["candidate"]: row for row in document["workloads"]["coalesced"]["medians"]}
+    assert (crowd["imagecache"]["requests"], crowd["imagecache"]["decodes"]) == (1, 1)
+    assert crowd["floor"]["requests"] == 100
