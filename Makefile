@@ -20,7 +20,6 @@ help:
 	@echo "make bench    imagecache beside a bare floor and its peers, some minutes; bench-quick takes less than one"
 	@echo "make lint     the first three of these"
 	@echo "make format   let ruff lay out the code and mend what it can"
-	@echo "make bench    speed against a floor and other caches, some ten minutes; bench-quick: under one"
 	@echo "make clean    remove .venv and all caches"
 
 demo: $(VENV)/.demo
@@ -45,12 +44,6 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.compare
-
-bench-quick: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.compare --quick
-
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -74,10 +67,6 @@ $(VENV)/.dev: $(VENV)/.pip pyproject.toml
 
 $(VENV)/.bench: $(VENV)/.pip pyproject.toml
 	$(PIP) install --editable . --group bench
-	@touch $@
-
-$(VENV)/.bench: $(VENV)/.pip pyproject.toml
-	$(PIP) install --editable '.[cli]' --group bench
 	@touch $@
 
 # The scikit-image wheel carries photographs. It is unpacked, never installed, so one build serves every platform.
