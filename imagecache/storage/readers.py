@@ -2,14 +2,20 @@
 
 What is queued is seen first, then the index, then the body; checksums are verified here. A read never waits for a
 write (the log sees to that) and never raises for what lies on the disk: that is a miss, and a fault or a drop.
+
+Loads are not a hop each. Handing one thing to a thread and back costs several times what the read itself does, so a
+thread that is awake takes what waits, some at a time, and hands the answers back together. One thread does the
+look-ups: two would do little but pass the interpreter's lock to and fro. Files are read by all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,11 +35,14 @@ from .rows import Row, read_again, rows_matching, rows_of_key
 from .schema import connect_to_read
 from .stored import Stored
 from .write_queue import Pending, WriteQueue
+from .writer import tell
 
 T = TypeVar("T")
 
 THREADS = min(4, os.cpu_count() or 1)
 """Reads are short and the page cache is warm: more threads only wait for one another."""
+TOGETHER = 8
+"""Look-ups that are answered together. More would save little of a hop, and let the first of them wait for the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,18 @@ class Lookup:
             namespace or self.namespace,
             self.key,
         )
+
+
+@dataclass(slots=True, eq=False)
+class _Load:
+    """A load on its way: whom to tell, and, once it was looked up, the row whose file is still to be read."""
+
+    lookup: Lookup
+    future: asyncio.Future[Stored | None]
+    loop: asyncio.AbstractEventLoop
+    row: Row | None = None
+    stored: Stored | None = None
+    error: BaseException | None = None
 
 
 class _IndexGoneError(Exception):
@@ -105,6 +126,12 @@ class Readers:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="imagecache-reader")
         self._mine = threading.local()
         self._connections: dict[sqlite3.Connection, None] = {}
+        self._lock = threading.Lock()
+        self._to_look_up: deque[_Load] = deque()
+        self._with_file: deque[_Load] = deque()
+        # Threads that will look for more before they end, and how many of them are busy with a file.
+        self._awake = 0
+        self._in_files = 0
 
     # From a loop
 
@@ -114,7 +141,19 @@ class Readers:
 
     def load(self, lookup: Lookup) -> asyncio.Future[Stored | None]:
         """Find and read a stored answer in a reader's thread."""
-        return asyncio.get_running_loop().run_in_executor(self._executor, self._load, lookup)
+        loop = asyncio.get_running_loop()
+        load = _Load(lookup, loop.create_future(), loop)
+        with self._lock:
+            # First, so that nothing is left waiting where no thread can be had.
+            self._wake_another()
+            self._to_look_up.append(load)
+        return load.future
+
+    def _wake_another(self) -> None:
+        """See to it, under the lock, that a thread comes for what waits; one that reads a file may be long."""
+        if self._awake == self._in_files and self._awake < THREADS:
+            self._executor.submit(self._work)
+            self._awake += 1
 
     def rows(self, key_hash: str) -> asyncio.Future[list[Row]]:
         """Every row of a key hash, queued changes included."""
@@ -137,19 +176,79 @@ class Readers:
 
     # In a reader's thread
 
-    def _load(self, lookup: Lookup) -> Stored | None:
-        stored, damaged = self._try_to_load(lookup)
+    def _work(self) -> None:
+        self.is_open.wait()
+        while loads := self._take():
+            if loads[0].row is not None:
+                self._read_file(loads[0])
+                continue
+            try:
+                self._look_up([load for load in loads if not load.future.cancelled()])
+            except BaseException as error:
+                # What nobody foresaw must not leave them waiting.
+                for load in loads:
+                    load.error = error
+                _give_back(loads)
+
+    def _take(self) -> list[_Load]:
+        """A file to read, or some look-ups; if there is nothing left, this thread is not awake any more."""
+        with self._lock:
+            if self._with_file:
+                loads = [self._with_file.popleft()]
+                self._in_files += 1
+            else:
+                loads = [self._to_look_up.popleft() for _ in range(min(TOGETHER, len(self._to_look_up)))]
+                self._awake -= not loads
+            if self._with_file or self._to_look_up:
+                # At the interpreter's end there is no other one: then this one does it all.
+                with suppress(RuntimeError):
+                    self._wake_another()
+            return loads
+
+    def _read_file(self, load: _Load) -> None:
+        if not load.future.cancelled():
+            self._attempt(self._finish, load)
+            _give_back([load])
+        with self._lock:
+            self._in_files -= 1
+
+    def _look_up(self, loads: Sequence[_Load]) -> None:
+        """Answer look-ups, but for those that have a file to read."""
+        done: list[_Load] = []
+        with_file: list[_Load] = []
+        for load, (rows, pending) in zip(loads, self._rows_of([load.lookup for load in loads]), strict=True):
+            self._attempt(functools.partial(self._begin, rows=rows, pending=pending), load)
+            (done if load.row is None else with_file).append(load)
+        _give_back(done)
+        if with_file:
+            with self._lock:
+                self._with_file += with_file
+
+    def _attempt(self, step: Callable[[_Load], None], load: _Load) -> None:
+        try:
+            step(load)
+        except BaseException as error:  # What the caller's own functions raise is the caller's, and no other load's.
+            load.row, load.error = None, error
+
+    def _begin(self, load: _Load, rows: Sequence[Row], pending: Pending) -> None:
+        row = load.row = _chosen(load.lookup, _with_pending(rows, pending))
+        if row is None or row.file is None or not load.lookup.with_body(row.entry):
+            self._finish(load)
+
+    def _finish(self, load: _Load) -> None:
+        row, load.row = load.row, None
+        load.stored, damaged = self._try_to_read(load.lookup, row)
         while damaged:
             # It may have been replaced between its row and its file; what is damaged is so the second time, too.
             before = damaged
-            stored, damaged = self._try_to_load(lookup)
+            [(rows, pending)] = self._rows_of([load.lookup])
+            row = _chosen(load.lookup, _with_pending(rows, pending))
+            load.stored, damaged = self._try_to_read(load.lookup, row)
             if _are_same(before, damaged):
-                self._did_find_damage(lookup.key_hash, damaged)
+                self._did_find_damage(load.lookup.key_hash, damaged)
                 break
-        return stored
 
-    def _try_to_load(self, lookup: Lookup) -> tuple[Stored | None, tuple[Row, ...]]:
-        row = self._select(lookup)
+    def _try_to_read(self, lookup: Lookup, row: Row | None) -> tuple[Stored | None, tuple[Row, ...]]:
         if row is None:
             return None, ()
         if not lookup.with_body(row.entry):
@@ -191,21 +290,42 @@ class Readers:
             self._faults.report("read a file", error)
             return None
 
-    def _select(self, lookup: Lookup) -> Row | None:
-        pending = self._queue.pending(lookup.key_hash)
-        rows: Sequence[Row] = ()
-        if not pending.is_cleared:
-            is_narrow = not pending.operations
-            rows = self._guarded(lambda connection: self._read_rows(connection, lookup, is_narrow=is_narrow), ())
-        rows = _with_pending(rows, pending)
-        if lookup.partial is not None:
-            lookup.partial[:] = [row.entry for row in rows if lookup.is_met_by(row.entry, "partial")]
-        matching = [row for row in rows if lookup.is_met_by(row.entry)]
-        entry = lookup.choose([row.entry for row in matching]) if matching else None
-        return next((row for row in matching if row.entry is entry), None)
+    def _rows_of(self, lookups: Sequence[Lookup]) -> list[tuple[Sequence[Row], Pending]]:
+        """What the index has for each look-up, and what is queued; of one state of the index, or asked for singly."""
+        pending = [self._queue.pending(lookup.key_hash) for lookup in lookups]
+        found = list(zip(lookups, pending, strict=True))
+        rows = self._rows_together(found) if len(found) > 1 else None
+        if rows is None:
+            rows = [self._guarded(functools.partial(self._read_rows, lookup, waits), ()) for lookup, waits in found]
+        return list(zip(rows, pending, strict=True))
 
-    def _read_rows(self, connection: sqlite3.Connection, lookup: Lookup, *, is_narrow: bool) -> Sequence[Row]:
-        if is_narrow:
+    def _rows_together(self, wanted: Sequence[tuple[Lookup, Pending]]) -> list[Sequence[Row]] | None:
+        """Several look-ups in one transaction, which takes SQLite's locks once; None where something is wrong."""
+        with self._gate:
+            opened = self._keeper.opened
+            if opened is None:
+                return None
+            try:
+                connection = self._connection(*opened)
+                # It sees the index as it is at its first statement, and so after what was queued was looked at.
+                connection.execute("BEGIN")
+                rows = [self._read_rows(lookup, pending, connection) for lookup, pending in wanted]
+                connection.execute("COMMIT")
+            except (_IndexGoneError, *INDEX_ERRORS):
+                # Each by itself will say what it is, and whose.
+                self._close_mine()
+                return None
+            except BaseException:
+                # Not to be used again while it is in a transaction.
+                self._close_mine()
+                raise
+        self._faults.works("read")
+        return rows
+
+    def _read_rows(self, lookup: Lookup, pending: Pending, connection: sqlite3.Connection) -> Sequence[Row]:
+        if pending.is_cleared:
+            return ()
+        if not pending.operations:
             also: Namespace = lookup.namespace if lookup.partial is None else "partial"
             rows, unreadable = rows_matching(
                 connection, lookup.key_hash, (lookup.namespace, also), lookup.scope, lookup.processor
@@ -273,6 +393,33 @@ class Readers:
         self._connections.pop(connection, None)
         with suppress(sqlite3.Error):
             connection.close()
+
+
+def _chosen(lookup: Lookup, rows: Sequence[Row]) -> Row | None:
+    if lookup.partial is not None:
+        lookup.partial[:] = [row.entry for row in rows if lookup.is_met_by(row.entry, "partial")]
+    matching = [row for row in rows if lookup.is_met_by(row.entry)]
+    entry = lookup.choose([row.entry for row in matching]) if matching else None
+    return next((row for row in matching if row.entry is entry), None)
+
+
+def _give_back(loads: Sequence[_Load]) -> None:
+    """Hand answers to those who wait, with one turn of each loop's."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Load]] = {}
+    for load in loads:
+        by_loop.setdefault(load.loop, []).append(load)
+    for loop, done in by_loop.items():
+        tell(loop, _resolve, done)
+
+
+def _resolve(loads: Sequence[_Load]) -> None:
+    for load in loads:
+        if load.future.done():
+            continue
+        if load.error is not None:
+            load.future.set_exception(load.error)
+        else:
+            load.future.set_result(load.stored)
 
 
 def _with_pending(rows: Sequence[Row], pending: Pending) -> Sequence[Row]:

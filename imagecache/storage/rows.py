@@ -64,7 +64,7 @@ def rows_of_key(
 ) -> tuple[list[Row], list[int]]:
     """Every row of a key hash, with small bodies if asked for, and the ids of damaged ones."""
     statement = _OF_KEY_WITH_BODY if with_body else _OF_KEY
-    return _decode(connection.execute(statement, (number_of(key_hash), key_hash)).fetchall())
+    return _decode(_select(connection, statement, (number_of(key_hash), key_hash)))
 
 
 def rows_matching(
@@ -73,7 +73,7 @@ def rows_matching(
     """The rows, with small bodies, of two namespaces, that differ in nothing else but what their answers vary on; the
     ids of damaged ones."""
     wanted = (number_of(key_hash), key_hash, *namespaces, scope, processor)
-    return _decode(connection.execute(_MATCHING, wanted).fetchall())
+    return _decode(_select(connection, _MATCHING, wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Slice:
 
 def rows_after(connection: sqlite3.Connection, row_id: int, limit: int) -> Slice:
     """The next ``limit`` rows by id."""
-    selected: list[_Selected] = connection.execute(_AFTER, (row_id, limit)).fetchall()
+    selected = _select(connection, _AFTER, (row_id, limit))
     return Slice(*_decode(selected), selected[-1][0] if len(selected) == limit else None)
 
 
@@ -101,18 +101,32 @@ def sorted_ids(connection: sqlite3.Connection, order: Order, *, is_descending: b
 def rows_by_id(connection: sqlite3.Connection, row_ids: Sequence[int]) -> list[Row]:
     """Those rows that are still there and not damaged, in that order."""
     wanted = ", ".join("?" * len(row_ids))
-    rows, _ = _decode(connection.execute(f"{_METADATA} WHERE id IN ({wanted})", row_ids).fetchall())
+    rows, _ = _decode(_select(connection, f"{_METADATA} WHERE id IN ({wanted})", row_ids))
     by_id = {row.row_id: row for row in rows}
     return [by_id[row_id] for row_id in row_ids if row_id in by_id]
 
 
 def read_again(connection: sqlite3.Connection, row: Row) -> Row | None:
     """A row with its body, if that is in the index; None if it is another now."""
-    found = connection.execute(f"{_WITH_BODY} WHERE id = ?", (row.row_id,)).fetchone()
-    rows, _ = _decode([] if found is None else [found])
+    rows, _ = _decode(_select(connection, f"{_WITH_BODY} WHERE id = ?", (row.row_id,)))
     if not rows or (rows[0].entry.checksum, rows[0].file) != (row.entry.checksum, row.file):
         return None
     return rows[0]
+
+
+def _select(connection: sqlite3.Connection, statement: str, values: Sequence[object]) -> list[_Selected]:
+    """All that is selected. Damaged texts are among it, but it is not for them that each text is a call of Python."""
+    tolerant = connection.text_factory
+    connection.text_factory = str
+    try:
+        return connection.execute(statement, values).fetchall()
+    except sqlite3.OperationalError as error:
+        # The module's own errors, and it has no other here, carry no code of SQLite's.
+        if getattr(error, "sqlite_errorcode", None) is not None:
+            raise
+    finally:
+        connection.text_factory = tolerant
+    return connection.execute(statement, values).fetchall()
 
 
 def _decode(selected: Sequence[_Selected]) -> tuple[list[Row], list[int]]:
