@@ -94,8 +94,8 @@ class Run:
         taken: dict[str, list[Figures]] = {name: [] for name in candidates}
         for number in range(rounds + 1):
             for name in list(taken):
-                # The round before the first only fills the caches of the system, and finds out who does not work.
-                if number == 0 and name != FLOOR and rounds > 1 and workload.job is not Job.DISK:
+                # The round before the first fills the caches of the system, for which the floor is enough.
+                if number == 0 and (name != FLOOR or workload.job is Job.COALESCED):
                     continue
                 try:
                     figures = self.sample(name, workload)
@@ -119,9 +119,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, metavar="WORKLOAD", help=", ".join(WORKLOADS))
     parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, metavar="NAME", help=", ".join(CANDIDATES))
     parser.add_argument("--own-server", action="store_true", help="not nginx, though it is there")
-    parser.add_argument(
-        "--results", type=Path, default=Path(__file__).parent / "results", help="where to write"
-    )
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="where to write")
     parser.add_argument("--corpus", type=Path, help="where the pictures are kept")
     # For the tests: even fewer.
     parser.add_argument("--thumbnails", type=int, help=argparse.SUPPRESS)

@@ -13,7 +13,7 @@ AT_ONCE = 32
 """Fetches under way at one time, for everybody."""
 CALLERS = 100
 """Callers of one URL at once in the coalescing workload."""
-PAIRS = 9
+PAIRS = 3
 """How often one caller and many are timed in one process, in turn."""
 
 Kind = Literal["thumbnails", "photos"]
