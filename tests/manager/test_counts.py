@@ -1,0 +1,155 @@
+"""What a fetch costs, in things that can be counted: requests, decodes, turns of threads, copies, bytes written.
+
+Seconds are another matter, and no test's: `make bench`. What is counted here holds on any machine, and is what the
+seconds are made of; a change that needs more of it says so by changing a number in this file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from imagecache import ImageManager
+from imagecache.pipeline import workers
+from imagecache.testing import ImageServer, picture
+
+MANY = 50
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts, from now on: work for the workers' threads, jobs for executors (by their threads' name), copies."""
+    told: Counter[str] = Counter()
+    put, submit = workers._Threads.put, ThreadPoolExecutor.submit
+
+    def counted_put(self: workers._Threads, work: workers._Work) -> None:
+        told["workers"] += 1
+        put(self, work)
+
+    def counted_submit(self: ThreadPoolExecutor, function: Any, /, *args: Any, **options: Any) -> Any:
+        told[str(self._thread_name_prefix).removeprefix("imagecache-")] += 1
+        return submit(self, function, *args, **options)
+
+    monkeypatch.setattr(workers._Threads, "put", counted_put)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", counted_submit)
+    for name in ("copy", "convert"):
+        method = getattr(Image.Image, name)
+
+        def counted(self: Image.Image, *args: Any, _method: Any = method, **options: Any) -> Any:
+            told["copies"] += 1
+            return _method(self, *args, **options)
+
+        monkeypatch.setattr(Image.Image, name, counted)
+    return told
+
+
+@pytest.fixture
+def urls(server: ImageServer) -> list[str]:
+    """Fifty small photographs."""
+    return [server.add(f"/{n}.jpg", picture(120, 90, seed=n, format="JPEG")) for n in range(MANY)]
+
+
+async def ready(images: ImageManager, server: ImageServer, counts: Counter[str]) -> None:
+    """Open the folder and a connection, so that what is counted is an image's own."""
+    await images.fetch_image(server.add("/first.jpg", picture(8, 8, format="JPEG")))
+    await images.cache.flush()
+    server.reset()
+    counts.clear()
+
+
+async def test_a_cold_image_is_a_request_a_decode_a_look_and_a_turn_of_a_worker(
+    server: ImageServer, images: ImageManager, urls: list[str], counts: Counter[str]
+) -> None:
+    await ready(images, server, counts)
+    for url in urls:
+        await images.fetch_image(url)
+    assert server.count() == MANY
+    assert images.counters.decodes == MANY + 1
+    assert counts["workers"] == MANY
+    assert counts["reader"] <= MANY
+    assert counts["copies"] == 0
+
+
+async def test_what_is_stored_is_written_once_and_in_few_batches(
+    server: ImageServer, images: ImageManager, urls: list[str], counts: Counter[str]
+) -> None:
+    await ready(images, server, counts)
+    before = await images.cache.size()
+    counts.clear()
+    report = await images.prefetch(urls, concurrency=MANY)
+    assert report.is_complete
+    # The lookers at who else shares the folder are its jobs, too.
+    assert counts["writer"] <= MANY // 2
+    assert await images.cache.size() - before == sum(len(server.body(f"/{n}.jpg")) for n in range(MANY))
+
+
+async def test_a_prefetched_image_is_a_request_and_no_decode(
+    server: ImageServer, images: ImageManager, urls: list[str], counts: Counter[str]
+) -> None:
+    await ready(images, server, counts)
+    await images.prefetch(urls, concurrency=10)
+    assert server.count() == MANY
+    assert images.counters.decodes == 1
+    assert counts["workers"] == MANY
+    assert counts["reader"] <= MANY
+    assert counts["copies"] == 0
+
+
+async def test_an_image_from_disk_is_a_look_and_a_decode_and_no_request(
+    server: ImageServer, images: ImageManager, urls: list[str], counts: Counter[str]
+) -> None:
+    await images.prefetch(urls)
+    await ready(images, server, counts)
+    for url in urls:
+        await images.fetch_image(url)
+    assert server.count() == 0
+    assert counts["workers"] == MANY
+    # Fewer where a reader that is not asleep yet takes the next one.
+    assert counts["reader"] <= MANY
+    assert images.counters.decodes == MANY + 1
+    assert counts["copies"] == 0
+
+
+async def test_an_image_in_memory_costs_nothing_that_can_be_counted(
+    server: ImageServer, images: ImageManager, urls: list[str], counts: Counter[str]
+) -> None:
+    await images.fetch_image(urls[0])
+    await ready(images, server, counts)
+    for _ in range(MANY):
+        await images.fetch_image(urls[0])
+    assert server.count() == 0
+    assert not +counts
+
+
+async def test_a_304_is_a_request_and_a_look_and_neither_bytes_nor_pixels(
+    server: ImageServer, images: ImageManager, urls: list[str], counts: Counter[str]
+) -> None:
+    for url in urls:
+        await images.fetch_image(url)
+    await ready(images, server, counts)
+    size, decodes = await images.cache.size(), images.counters.decodes
+    counts.clear()
+    for url in urls:
+        await images.fetch_image(url, force_refresh=True)
+    assert (server.count(), server.bytes_sent) == (MANY, 0)
+    assert images.counters.decodes == decodes
+    assert counts["reader"] <= MANY
+    assert counts["workers"] == counts["copies"] == 0
+    assert await images.cache.size() == size
+
+
+async def test_a_batch_of_look_ups_takes_fewer_turns_than_there_are(
+    server: ImageServer, tmp_path: Path, urls: list[str], counts: Counter[str]
+) -> None:
+    async with ImageManager(directory=tmp_path / "batch") as images:
+        await images.prefetch(urls)
+        await ready(images, server, counts)
+        report = await images.prefetch(urls, concurrency=MANY)
+        assert report.is_complete
+        assert server.count() == 0
+        assert counts["reader"] < MANY
