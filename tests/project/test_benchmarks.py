@@ -20,7 +20,7 @@ def output_of(name: str, folder: Path, *arguments: str) -> str:
     program += f"from benchmarks import {name}\ndone = {name}.main({list(arguments)!r})\n"
     program += "if done is not None: asyncio.run(done)"
     command = [sys.executable, "-X", "utf8", "-W", "error", "-c", program]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=600, check=False)
     assert (done.returncode, done.stderr.decode()) == (0, "")
     assert list(folder.iterdir()) == []
     return done.stdout.decode()
