@@ -40,7 +40,7 @@ def draw(path: Path, results: Mapping[str, Sequence[Row]], note: str) -> None:
         if target is not None:
             panel.axvline(target, color="#cf222e", linewidth=1.4, linestyle="--")
         aim = "" if target is None else f" (target {target:.2f}, dashed)"
-        panel.set_title(WORKLOADS[workload].title + aim, fontsize=10, loc="left")
+        panel.set_title(WORKLOADS[workload].title + aim, fontsize=9, loc="left")
         panel.set_xlim(0, longest * 1.16)
         panel.invert_yaxis()
         panel.tick_params(labelsize=8)
