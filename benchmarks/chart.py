@@ -39,13 +39,13 @@ def draw(path: Path, results: Mapping[str, Sequence[Row]], note: str) -> None:
         target = TARGETS[workload].ratio
         if target is not None:
             panel.axvline(target, color="#cf222e", linewidth=1.4, linestyle="--")
-        aim = "" if target is None else f" (target {target:.2f}, dashed)"
+        aim = "" if target is None else f" (target {target:.2f})"
         panel.set_title(WORKLOADS[workload].title + aim, fontsize=9, loc="left")
         panel.set_xlim(0, longest * 1.16)
         panel.invert_yaxis()
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"Time as a multiple of the floor; less is better\n{note}", fontsize=11)
+    figure.suptitle(f"Time as a multiple of the floor; less is better, and the target dashed\n{note}", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -11,7 +11,7 @@ import pickle
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import (
@@ -143,7 +143,8 @@ def by_putalpha_image(image: Image.Image) -> None:
 
 
 def by_putdata(image: Image.Image) -> None:
-    colour = colour_of(image)
+    # Any: where NumPy is installed, Pillow's own types say otherwise than where it is not.
+    colour: Any = colour_of(image)
     image.putdata([colour] * 50)
 
 
