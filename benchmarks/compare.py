@@ -20,7 +20,7 @@ from benchmarks.origin import Origin, serve
 from benchmarks.sample import Figures
 from benchmarks.workloads import CALLERS, CANDIDATES, FLOOR, PAIRS, QUICK, WORKLOADS, Job, Kind, Workload
 
-ROUNDS, QUICK_ROUNDS = 5, 2
+ROUNDS, QUICK_ROUNDS = 5, 1
 QUICK_COUNTS: dict[Kind, int] = {"thumbnails": 150, "photos": 20}
 COUNTS: dict[Kind, int] = {"thumbnails": corpus.THUMBNAILS, "photos": corpus.PHOTOS}
 SLOWEST = 600
