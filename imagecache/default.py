@@ -123,7 +123,9 @@ def is_default_overridden() -> bool:
 
 async def fetch_image(url: str, **options: Unpack[FetchOptions]) -> Image.Image:
     """``ImageManager.fetch_image`` of the running loop's own manager."""
-    return await (await _defaults.ready()).fetch_image(url, **options)
+    # Once all is imported there is nothing to wait for, and awaiting that is a good part of a memory hit.
+    manager = _defaults.get() if MANAGER_MODULE in sys.modules else await _defaults.ready()
+    return await manager.fetch_image(url, **options)
 
 
 async def fetch(url: str, **options: Unpack[FetchOptions]) -> ImageResult:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -540,11 +539,14 @@ class ImageManager:
         """The image in memory under a URL that is its own key, for a call without options."""
         if not self._has_short_cut:
             return None
-        with suppress(TypeError):  # An unhashable URL: told as what it is by those who look at it.
+        # Not suppress(), which alone costs as much as the look-up.
+        try:
             cached = self._memory_get(url)
-            self.counters.memory_hits += cached is not None
-            return cached
-        return None
+        except TypeError:  # An unhashable URL: told as what it is by those who look at it.
+            return None
+        if cached is not None:
+            self.counters.memory_hits += 1
+        return cached
 
     def _memory_hit(self, request: ImageRequest) -> CachedImage | None:
         """The image in memory, if the policy of the call lets it be the answer."""
