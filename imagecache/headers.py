@@ -45,14 +45,14 @@ class Headers(Mapping[str, str]):
         return ", ".join(self._values[name.lower()])
 
     @overload
-    def get(self, name: str, default: None = None, /) -> str | None: ...
+    def get(self, key: str, default: None = None) -> str | None: ...
 
     @overload
-    def get(self, name: str, default: str | T, /) -> str | T: ...
+    def get(self, key: str, default: str | T) -> str | T: ...
 
-    def get(self, name: str, default: str | T | None = None, /) -> str | T | None:
+    def get(self, key: str, default: str | T | None = None) -> str | T | None:
         # Mapping's own would raise and catch a KeyError for each of the many fields that are not there.
-        values = self._values.get(name.lower()) if self.pairs else None
+        values = self._values.get(key.lower()) if self.pairs else None
         return default if values is None else ", ".join(values)
 
     def __contains__(self, name: object) -> bool:

@@ -156,6 +156,9 @@ class ResponseOptions(TypedDict, total=False):
     timeout: float | None
 
 
+_NO_DEMANDS = (None,) * 5
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
     """One call's options, checked and filled in; made once a call has missed the memory tier's short cut.
@@ -206,13 +209,7 @@ class ImageRequest:
     @property
     def has_demands(self) -> bool:
         """Whether there is any of them."""
-        return not (
-            self.max_age is None
-            and self.max_stale is None
-            and self.min_fresh is None
-            and self.expected_etag is None
-            and self.unmodified_since is None
-        )
+        return self.demands != _NO_DEMANDS
 
     @property
     def is_particular(self) -> bool:

@@ -18,11 +18,11 @@ from .header import ImageHeader, drop_exif, open_image, orientation_of, read_hea
 from .limits import ImageLimits
 from .modes import SIMPLE_MODES, bytes_per_pixel, convert, to_simple
 from .processors.downsample import ORIGINAL_SIZE, Downsample, fit_within
+from .sniff import sniff
 from .view import plain
 
 _DRAFT_FORMATS = frozenset({"JPEG", "MPO"})
 _DRAFT_SCALES = (8, 4, 2)
-_ICON = b"\0\0\1\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def decode_small(
 
     None for an image also where it does not decode: :func:`decode` says why. Raises as `read_header` does.
     """
-    if data.startswith(_ICON):
+    if sniff(data) == "ICO":
         # Pillow decodes an icon as it opens it, however much that is.
         return read_header(data, limits=limits, url=url), None
     image, header = open_image(data, limits=limits, url=url)

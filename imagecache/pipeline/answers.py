@@ -47,9 +47,7 @@ class Answers:
         now = parts.clock.time()
         expiration = request.disk_expiration or parts.cache.disk_expiration
         sent = vary_fields(download.request.headers, received, secret=secret)
-        asked = (
-            vary_fields(parts.asked_headers(request), received, secret=secret) if sent or "vary" in received else sent
-        )
+        asked = vary_fields(parts.asked_headers(request), received, secret=secret)
         final_url = display_url(download.final_url)
         return Entry(
             row=RowKey(request.key_hash, scope=scope, vary=vary_digest(sent), namespace=namespace),

@@ -59,7 +59,8 @@ LEASE_LOOKS = 40
 """… and how many there are: in two seconds, a lease has ended, whoever holds it."""
 
 CARRIED = 2**20
-"""A longer body than this does not wait in memory for its turn to be decoded, if it can be read from the disk then."""
+"""For those who want pixels: a longer body than this does not wait in memory for its turn to be decoded, if it can be
+read from the disk then."""
 SMALL_BODY = 64 * 1024
 SMALL_COST = 4 * 2**20
 """Bytes of an image that is decoded in the same turn of a worker as its header is read, if pixels are wanted: at most

@@ -221,4 +221,6 @@ _CHECKED: dict[str, Callable[[Any], Any]] = {
 }
 """What makes the value of a request of each option that has one; only those that were given are gone through."""
 
+# What is no value of a request has been read before; an option in neither place would be taken and forgotten.
+assert _CHECKED.keys() | {"policy", "force_refresh", "cache_key", "alternatives"} == _OPTION_NAMES
 assert set(MODES) == {*get_args(get_args(ImageMode)[0]), None}

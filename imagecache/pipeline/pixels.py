@@ -193,9 +193,9 @@ class PixelStage:
 
     async def _cost(self, entry: Entry, body: bytes, options: DecodeOptions) -> int:
         """What decoding will hold at one time, bytes: for small images a bound, for others what the header says."""
-        # Below this a bound is good enough for the budget; above, reading the header again is nothing to the decode.
         bound = (entry.width or 0) * (entry.height or 0) * MOST_BYTES_PER_PIXEL
         if 0 < bound <= SMALL_COST:
+            # Good enough for the budget; of larger ones, reading the header again is nothing to the decode.
             return bound
         url = display_url(entry.url)
         header = await self._parts.workers.run(partial(read_header, body, limits=self._parts.rules.limits, url=url))
