@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from imagecache import ImageManager, InvalidURLError, PrefetchStatus, ServedFrom
+from imagecache.pipeline.prefetcher import WRITTEN_BEHIND
 from imagecache.testing import Answer, ImageServer, picture, picture_set
 
 
@@ -22,6 +25,29 @@ async def test_all_new_ones_are_stored_and_none_is_decoded(server: ImageServer, 
     assert {(await images.fetch(url)).served_from for url in urls} == {ServedFrom.DISK}
     assert server.count() == 20
     assert "20 stored" in str(report)
+
+
+async def test_it_fetches_on_while_its_images_are_written(server: ImageServer, tmp_path: Path) -> None:
+    """It waited for the commit of each image, and so fetched no faster than the disk was asked to write."""
+    urls = [server.add(f"/{n}.png", picture(20, 20, seed=n)) for n in range(20)]
+    async with ImageManager(directory=tmp_path) as images:
+        await images.fetch_data(server.add("/first.png"))
+        await images.cache.flush()
+        (index,) = tmp_path.rglob("index-*.sqlite")
+        server.reset()
+        with closing(sqlite3.connect(index, isolation_level=None)) as other:
+            # As another process would: nothing can be committed.
+            other.execute("BEGIN IMMEDIATE")
+            job = images.prefetch(urls, concurrency=1)
+            running = asyncio.ensure_future(_report(job))
+            await server.wait_for_requests(WRITTEN_BEHIND + 1)
+            # It can be read, and yet none of it is told as stored before it is.
+            assert await images.cache.disk.contains(images.cache.hash_of(urls[0]))
+            assert len(job.report) == 0
+            other.execute("ROLLBACK")
+        await running
+    assert [outcome.url for outcome in job.report] == urls
+    assert job.report.count(PrefetchStatus.STORED) == len(urls)
 
 
 async def test_each_outcome_tells_what_became_of_it(server: ImageServer, images: ImageManager) -> None:

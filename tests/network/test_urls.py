@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 from hypothesis import given, strategies as st
 
 from imagecache.errors import InvalidURLError
+from imagecache.keys import _ORDINARY, _checked
 from imagecache.network.urls import checked_url, split_userinfo, target_of
 
 
@@ -63,3 +66,13 @@ def test_any_text_is_a_url_that_can_be_sent_or_our_error(text: str) -> None:
 )
 def test_userinfo_is_told_apart(url: str, bare: str, authorization: str | None) -> None:
     assert split_userinfo(url) == (bare, authorization)
+
+
+@given(st.from_regex(_ORDINARY, fullmatch=True))
+def test_what_is_taken_without_being_parsed_has_nothing_that_a_parser_would_refuse(url: str) -> None:
+    parts = urlsplit(url)
+    assert parts.scheme in ("http", "https")
+    assert parts.hostname
+    assert parts.port is None or parts.port < 10_000
+    assert (parts.username, parts.password) == (None, None)
+    assert _checked(url) == url

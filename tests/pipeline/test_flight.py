@@ -272,13 +272,25 @@ class Whole:
         return part + await self.rest(flight)
 
 
-async def test_a_part_runs_in_the_task_of_the_flight_that_needs_it_and_others_may_join_it(work: Work) -> None:
+Joined = tuple[FlightTable, Whole, "asyncio.Task[str]", "asyncio.Task[str]"]
+
+
+@pytest.fixture
+async def joined(work: Work) -> Joined:
+    """A whole whose part is under way, with a caller each, in this order."""
     table = FlightTable()
     whole = Whole(table, work)
     call = asyncio.create_task(table.join("whole", whole, caller()))
     await turn()
-    other = asyncio.create_task(table.join("part", Work(), caller()))
+    guest = asyncio.create_task(table.join("part", Work(), caller()))
     await turn()
+    return table, whole, call, guest
+
+
+async def test_a_part_runs_in_the_task_of_the_flight_that_needs_it_and_others_may_join_it(
+    work: Work, joined: Joined
+) -> None:
+    table, whole, call, other = joined
     work.gate.set()
     assert await other == "made"
     await turn()
@@ -288,13 +300,8 @@ async def test_a_part_runs_in_the_task_of_the_flight_that_needs_it_and_others_ma
     assert work.flights[0].task is whole.rest.flights[0].task
 
 
-async def test_a_part_goes_on_for_those_who_joined_it_and_the_whole_does_not(work: Work) -> None:
-    table = FlightTable()
-    whole = Whole(table, work)
-    call = asyncio.create_task(table.join("whole", whole, caller()))
-    await turn()
-    other = asyncio.create_task(table.join("part", Work(), caller()))
-    await turn()
+async def test_a_part_goes_on_for_those_who_joined_it_and_the_whole_does_not(work: Work, joined: Joined) -> None:
+    table, whole, call, other = joined
     call.cancel()
     await asyncio.wait([call])
     assert work.cancelled == 0
@@ -305,13 +312,8 @@ async def test_a_part_goes_on_for_those_who_joined_it_and_the_whole_does_not(wor
     await table.idle()
 
 
-async def test_the_last_one_out_of_the_whole_and_its_part_stops_both(work: Work) -> None:
-    table = FlightTable()
-    whole = Whole(table, work)
-    call = asyncio.create_task(table.join("whole", whole, caller()))
-    await turn()
-    other = asyncio.create_task(table.join("part", Work(), caller()))
-    await turn()
+async def test_the_last_one_out_of_the_whole_and_its_part_stops_both(work: Work, joined: Joined) -> None:
+    table, whole, call, other = joined
     for leaving in (call, other):
         assert work.cancelled == 0
         leaving.cancel()
@@ -320,13 +322,11 @@ async def test_the_last_one_out_of_the_whole_and_its_part_stops_both(work: Work)
     assert (work.cancelled, whole.rest.started, len(table)) == (1, 0, 0)
 
 
-async def test_a_failed_part_is_told_to_whole_and_guests_each_with_an_error_of_its_own(work: Work) -> None:
-    table = FlightTable()
+async def test_a_failed_part_is_told_to_whole_and_guests_each_with_an_error_of_its_own(
+    work: Work, joined: Joined
+) -> None:
+    table, _, call, other = joined
     work.error = ConnectionFailedError("refused")
-    call = asyncio.create_task(table.join("whole", Whole(table, work), caller()))
-    await turn()
-    other = asyncio.create_task(table.join("part", Work(), caller()))
-    await turn()
     work.gate.set()
     first, second = await asyncio.gather(call, other, return_exceptions=True)
     assert isinstance(first, ConnectionFailedError)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -144,3 +149,73 @@ async def test_what_cannot_be_brought_gives_its_share_back() -> None:
         await workers.run(str.upper, cost=60, bring=close)
     assert closing.is_set()
     assert not workers.is_busy
+
+
+async def test_what_runs_while_it_is_shut_down_is_told_all_the_same_and_the_rest_is_dropped() -> None:
+    workers = Workers(threads=1, budget=100)
+    blocker = Blocker()
+
+    def nothing() -> object:
+        blocker()
+        return None
+
+    running = asyncio.create_task(workers.run(nothing))
+    await wait_for(blocker.running)
+    queued = asyncio.create_task(workers.run(lambda: "never", cost=10))
+    await asyncio.sleep(0)
+    workers.shutdown()
+    blocker.release.set()
+    # None is an answer like any other.
+    assert await running is None
+    with pytest.raises(asyncio.CancelledError):
+        await queued
+    assert not workers.is_busy
+
+
+async def test_answers_that_are_there_by_the_same_turn_of_the_loop_are_one_call_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workers, calls = Workers(threads=1, budget=100), 0
+    loop = asyncio.get_running_loop()
+    call = loop.call_soon_threadsafe
+
+    def counted(*args: Any, **options: Any) -> asyncio.Handle:
+        nonlocal calls
+        calls += 1
+        return call(*args, **options)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    all_done = threading.Event()
+    functions: list[Callable[[], object]] = [*(partial(pow, 2, n) for n in range(9)), all_done.set]
+    works = [asyncio.create_task(workers.run(function)) for function in functions]
+    await asyncio.sleep(0)
+    # The loop stands still until the thread is through.
+    all_done.wait(10)
+    assert await asyncio.gather(*works) == [*(2**n for n in range(9)), None]
+    # The last one may have come a moment after it was waited for.
+    assert calls <= 2
+    workers.shutdown()
+
+
+def test_a_program_that_ends_while_a_thread_works_waits_for_that_and_begins_nothing_more() -> None:
+    program = """
+import asyncio, threading, time
+from imagecache.pipeline.workers import Workers
+
+started = threading.Event()
+
+def work(name):
+    started.set()
+    time.sleep(0.2)  # What a decoder takes.
+    print(name, flush=True)
+
+async def main():
+    workers = Workers(threads=1, budget=100)
+    for name in ("first", "second"):
+        asyncio.get_running_loop().create_task(workers.run(work, name))
+    await asyncio.to_thread(started.wait)
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", program], capture_output=True, check=True)
+    assert (done.stdout.split(), done.stderr) == ([b"first"], b"")

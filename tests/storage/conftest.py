@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,20 @@ def clock() -> FakeClock:
 def short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests that wait for one write after the other would do little else than wait for batches to grow."""
     monkeypatch.setattr("imagecache.storage.writer.COMMIT_DELAY", 0.001)
+
+
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What is passed to threads, by anybody."""
+    passed: list[object] = []
+    submit = ThreadPoolExecutor.submit
+
+    def counted(self: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        passed.append(function)
+        return submit(self, function, *args, **kwargs)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", counted)
+    return passed
 
 
 MakeDisk = Callable[..., DiskStorage]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,20 +13,6 @@ from imagecache.testing import FakeClock, ImageServer, picture
 
 from .entries import entry_for
 from .test_disk import body_of
-
-
-@pytest.fixture
-def hops(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What is passed to threads, by anybody."""
-    passed: list[object] = []
-    submit = ThreadPoolExecutor.submit
-
-    def counted(self: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        passed.append(function)
-        return submit(self, function, *args, **kwargs)
-
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", counted)
-    return passed
 
 
 @pytest.mark.parametrize("size", [100, INLINE_LIMIT, INLINE_LIMIT + 1])
