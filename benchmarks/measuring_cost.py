@@ -29,8 +29,8 @@ from types import ModuleType
 ROOT = Path(__file__).parents[1]
 IMAGES, AT_ONCE, ROUNDS = 200, 16, 40
 CLOCKS, PURE = {"monotonic", "perf_counter"}, {"max", "len"}
-MEASURED = {"_metrics", "metrics", "counters", "dns_time", "connect_time"}
-MEASURING = {"spent", "downloaded", "resolved", "_time", "_report"}
+MEASURED = {"_metrics", "metrics", "counters", "dns_time", "connect_time", "tls_time"}
+MEASURING = {"spent", "downloaded", "opened", "resolved", "_time", "_report"}
 """Calls of these do nothing else."""
 
 

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 class Metrics:
     """The timing breakdown of one fetch, in seconds; 0.0 for a stage that was not needed.
 
-    ``queue`` is the wait for a connection slot, ``dns`` the resolving of the name, ``connect`` what a connection took
-    beside that, TLS included; ``first_byte`` goes from there to the answer's head, ``transfer`` is the body. Each is
-    the sum over all tries and redirects. ``store`` goes on behind the call: it is 0.0 until the bytes are committed,
-    and no part of ``total``. ``shared`` says that this caller joined a flight that another had started.
-    ``bytes_received`` counts body bytes off the wire (0 for a 304). Printing it gives a waterfall.
+    ``queue`` is the wait for a connection slot, ``dns`` the resolving of the name, ``connect`` the way to its host,
+    ``tls`` the handshake; the last three are 0.0 over a connection that was there already. ``first_byte`` goes from
+    there to the answer's head, ``transfer`` is the body. Each is the sum over all tries and redirects. ``store`` goes
+    on behind the call: it is 0.0 until the bytes are committed, and no part of ``total``. ``shared`` says that this
+    caller joined a flight that another had started. ``bytes_received`` counts body bytes off
+    the wire (0 for a 304). Printing it gives a waterfall.
     """
 
     queue: float = 0.0
     dns: float = 0.0
     connect: float = 0.0
+    tls: float = 0.0
     first_byte: float = 0.0
     transfer: float = 0.0
     disk_read: float = 0.0
@@ -38,12 +40,12 @@ class Metrics:
     redirects: int = 0
     shared: bool = False
 
-    STAGES = ("disk_read", "queue", "dns", "connect", "first_byte", "transfer", "decode", "process", "store")
+    STAGES = ("disk_read", "queue", "dns", "connect", "tls", "first_byte", "transfer", "decode", "process", "store")
 
     def copy(self) -> Metrics:
         """The same for another caller. By hand: `dataclasses.replace` takes three times as long."""
         return Metrics(
-            self.queue, self.dns, self.connect, self.first_byte, self.transfer, self.disk_read, self.decode,
+            self.queue, self.dns, self.connect, self.tls, self.first_byte, self.transfer, self.disk_read, self.decode,
             self.process, self.store, self.total, self.bytes_received, self.tries, self.redirects, self.shared,
         )  # fmt: skip
 
@@ -102,6 +104,7 @@ class Counters:
         seconds["queue"] += metrics.queue
         seconds["dns"] += metrics.dns
         seconds["connect"] += metrics.connect
+        seconds["tls"] += metrics.tls
         seconds["first_byte"] += metrics.first_byte
         seconds["transfer"] += metrics.transfer
 

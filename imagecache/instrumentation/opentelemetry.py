@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..delegate import Handle
     from ..manager import ImageManager
 
-_STAGES = ("disk_read", "queue", "dns", "connect", "first_byte", "transfer", "decode", "process")
+_STAGES = ("disk_read", "queue", "dns", "connect", "tls", "first_byte", "transfer", "decode", "process")
 
 
 def trace_fetches(manager: ImageManager, tracer_provider: TracerProvider | None = None) -> Handle:

@@ -78,6 +78,8 @@ class QuietHandler(ResponseHandler):
 
 
 def _quiet_handler(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    # Loops ask for the protocol of a connection when it has been opened, and before its TLS.
+    current_watch.get().opened()
     return QuietHandler(loop)
 
 
@@ -110,7 +112,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         watch = current_watch.get()
         watch.connecting(req.url.raw_host, is_proxied=req.proxy is not None)
         connection = await super().connect(req, traces, timeout)
-        watch.connected()
+        watch.connected(is_secure=req.is_ssl())
         return connection
 
     async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:

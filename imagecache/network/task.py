@@ -280,7 +280,7 @@ class NetworkTask:
             watch.requested()
         self._request_time = tools.clock.time()
         self._sent_at = tools.refreshes.moment
-        connected_before, resolved_before = watch.connect_time, watch.dns_time
+        connected_before, resolved_before, secured_before = watch.connect_time, watch.dns_time, watch.tls_time
         try:
             response = await self._session.request(
                 request.method,
@@ -300,9 +300,10 @@ class NetworkTask:
             raise as_our_error(error, self._shown) from cause_of(error)
         finally:
             # What did not come to a connection is nobody's part.
-            dns = watch.dns_time - resolved_before
+            dns, tls = watch.dns_time - resolved_before, watch.tls_time - secured_before
             self._metrics.dns += dns
-            self._metrics.connect += max(0.0, watch.connect_time - connected_before - dns)
+            self._metrics.tls += tls
+            self._metrics.connect += max(0.0, watch.connect_time - connected_before - dns - tls)
         self._response_time = tools.clock.time()
         self._metrics.first_byte += tools.clock.monotonic() - watch.connected_at
         return response

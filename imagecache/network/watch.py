@@ -24,13 +24,14 @@ class Watch:
 
     The caller's own cancellation passes through untouched, as with ``asyncio.timeout``. May be entered again and
     again by one task; the total goes on over the entries. ``host`` and ``is_proxied`` tell what is being
-    connected to, ``connect_time``, ``dns_time`` (a part of it) and ``connected_at`` what the connector measured.
+    connected to, ``connect_time``, its parts ``dns_time`` and ``tls_time``, and ``connected_at`` what the connector
+    measured.
     """
 
     __slots__ = (
-        "_armed_at", "_cancelling", "_clock", "_limits", "_phase", "_phase_end", "_queued_at", "_task", "_timer",
-        "_token", "_total", "_total_end", "_url", "_verdict", "_window_bytes", "_window_end", "connect_time",
-        "connected_at", "dns_time", "host", "is_proxied", "started_at",
+        "_armed_at", "_cancelling", "_clock", "_limits", "_opened_at", "_phase", "_phase_end", "_queued_at", "_task",
+        "_timer", "_token", "_total", "_total_end", "_url", "_verdict", "_window_bytes", "_window_end", "connect_time",
+        "connected_at", "dns_time", "host", "is_proxied", "started_at", "tls_time",
     )  # fmt: skip
 
     def __init__(self, clock: Clock, limits: Timeouts, total: float | None, url: str) -> None:
@@ -50,7 +51,8 @@ class Watch:
         self.started_at: float | None = None
         self.host: str | None = None
         self.is_proxied = False
-        self.connect_time = self.dns_time = 0.0
+        self.connect_time = self.dns_time = self.tls_time = 0.0
+        self._opened_at: float | None = None
         self.connected_at = 0.0
 
     def __enter__(self) -> Watch:
@@ -119,17 +121,24 @@ class Watch:
         self.host = host
         self.is_proxied = is_proxied
         self.connected_at = self._clock.monotonic()
+        self._opened_at = None
         self._enter("connect", self.connected_at + self._limits.connect)
 
     def resolved(self) -> None:
         """The name has addresses, which was the first thing to be done for a connection."""
         self.dns_time += self._clock.monotonic() - self.connected_at
 
-    def connected(self) -> None:
-        """The connection is there; the answer's head is awaited."""
+    def opened(self) -> None:
+        """The host is reached, or the proxy's tunnel to it; TLS comes next, where there is any."""
+        self._opened_at = self._clock.monotonic()
+
+    def connected(self, *, is_secure: bool) -> None:
+        """The connection is there, if not from before; the answer's head is awaited."""
         now = self._clock.monotonic()
-        self.connect_time += now - self.connected_at
-        self.connected_at = now
+        if self._opened_at is not None:
+            self.connect_time += now - self.connected_at
+            self.tls_time += now - self._opened_at if is_secure else 0.0
+            self.connected_at = now
         self._enter("idle", now + self._limits.idle)
 
     def requested(self) -> None:

@@ -123,8 +123,11 @@ async def test_tls_with_a_trusted_certificate(
     downloader = make(NetworkOptions(ssl=trusting))
     download = await downloader.download(tls_server.serve("/a"))
     assert download.body == PNG
-    assert (await downloader.download(tls_server.base + "/a")).body == PNG
+    again = await downloader.download(tls_server.base + "/a")
+    assert again.body == PNG
     assert tls_server.connections == 1
+    assert min(download.metrics.connect, download.metrics.tls) > 0
+    assert (again.metrics.dns, again.metrics.connect, again.metrics.tls) == (0, 0, 0)
 
 
 async def test_a_certificate_that_is_not_trusted_is_refused_and_not_tried_again(
