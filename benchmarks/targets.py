@@ -63,6 +63,10 @@ class Target:
         return missed
 
 
+FLAT = 1.5
+"""Growth: the most that a step may cost among 100,000 entries, as a multiple of what it costs among 1,000; a memory
+hit, of what it costs among 10 images."""
+
 TARGETS: Mapping[str, Target] = {
     "thumbnails-cold": Target(ratio=0.80),
     "thumbnails-prefetched": Target(ratio=0.35, less_than="curl"),
@@ -73,3 +77,30 @@ TARGETS: Mapping[str, Target] = {
     "refreshes": Target(ratio=1.25),
     "coalesced": Target(requests=1, decodes=1, extra=0.005),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTarget:
+    """Upper bounds of what the event loop suffers, in seconds."""
+
+    lag_p99: float
+    """How late a ticker of 5 ms is in 99 cases of 100."""
+    lag_max: float
+    cpu: float
+    """CPU of the loop's thread in one step of ours."""
+
+    def __str__(self) -> str:
+        return (
+            f"p99 {self.lag_p99 * 1e3:g} ms, max {self.lag_max * 1e3:g} ms, a step of ours {self.cpu * 1e3:g} ms of CPU"
+        )
+
+    def misses(self, lag_p99: float, lag_max: float, cpu: float) -> list[str]:
+        """What is missed, in words; empty where all is met."""
+        figures = (("p99", self.lag_p99, lag_p99), ("max", self.lag_max, lag_max), ("a step of ours", self.cpu, cpu))
+        return [f"{name} {figure * 1e3:.1f} ms, not {most * 1e3:g}" for name, most, figure in figures if figure > most]
+
+
+LOOP = LoopTarget(lag_p99=0.011, lag_max=0.035, cpu=0.001)
+
+FAR_FIRST_IMAGE = 0.005
+"""Seconds that the first image from a far server may come after bare aiohttp's (``benchmarks.far_away``)."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from imagecache import CachePolicy, ImageManager, Resize
+from imagecache.pipeline.cached import CachedImage
 from imagecache.testing import ImageServer
 
 WAITS = ("asyncio.", "_asyncio.", "threading.", "_thread.", "concurrent.", "queue.", "_queue.", "sqlite3.", "lock.")
@@ -60,6 +61,23 @@ async def test_a_plain_hit_parses_and_hashes_nothing_either(server: ImageServer,
         assert calls.of(*WAITS, *IDENTITY, *COPIES) == []
         assert len(calls.names) < 25, "each costs as much as handing out an image"
         assert calls_of(images.fetch(url)).of(*WAITS, *PARSES, *COPIES) == []
+
+
+async def test_a_plain_hit_calls_as_much_among_few_as_among_many(server: ImageServer, images: ImageManager) -> None:
+    url = server.add("/a.png")
+    await images.fetch_image(url)
+    memory = images.cache.memory
+    image = memory.get(url)
+    assert image is not None
+    calls = []
+    for count in (10, 10_000):
+        for number in range(len(memory), count):
+            key = f"{url}?{number}"
+            assert memory.store(key, CachedImage(key, image.pixels, image.entry), cost=image.pixels.cost)
+        # The most recently used, the least, and one between them.
+        calls += [calls_of(images.fetch_image(f"{url}?{number}")).names for number in (count - 1, 1, count // 2)]
+    assert len(memory) == 10_000
+    assert all(names == calls[0] for names in calls)
 
 
 HITS: dict[str, Callable[[ImageManager, str], Coroutine[Any, Any, Any]]] = {

@@ -34,6 +34,16 @@ def test_growth_tells_what_each_step_costs_by_count(tmp_path: Path) -> None:
         assert figure in told
 
 
+def test_all_steps_stand_in_one_table_of_growth(tmp_path: Path) -> None:
+    told = output_of("growth", tmp_path, "--quick")
+    steps = [line.split("  ")[0] for line in told.splitlines() if line.endswith(("met", "MISSED"))]
+    assert steps[:5] == ["put", "get", "ETag look-up", "trim", "open"]
+    kinds = ("one of them", "any of 1,000 of them", "any of them")
+    assert steps[5:] == [f"{what}, {which}" for what in ("memory hit", "hit / dict") for which in kinds]
+    for figure in ("an entry on disk, put", "an entry on disk, got once", "an image in memory", "as Python counts"):
+        assert figure in told
+
+
 def test_the_threshold_in_use_stands_in_its_table(tmp_path: Path) -> None:
     told = output_of("inline_threshold", tmp_path, "--quick")
     assert told.count("<- INLINE_LIMIT") == 1

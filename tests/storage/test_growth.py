@@ -103,6 +103,7 @@ class Work:
 
     put: int
     get: int
+    etag: int
     touch: int
     miss: int
 
@@ -116,12 +117,15 @@ async def work_at(disk: DiskStorage, clock: FakeClock, count: int, take: Callabl
     await get(disk, some)
     did_get = take()
     for number in some:
+        assert await disk.etag(hash_for_key(url_of(number))) is not None
+    did_look_up = take()
+    for number in some:
         disk.touch(entry_for(clock, b"", url_of(number)).row)
     await disk.flush()
     did_touch = take()
     for number in some:
         assert await disk.load(hash_for_key(f"{number}"), key=f"{number}") is None
-    return Work(did_put, did_get, did_touch, take())
+    return Work(did_put, did_get, did_look_up, did_touch, take())
 
 
 async def test_an_entry_takes_as_many_steps_among_few_as_among_many(
@@ -131,8 +135,10 @@ async def test_an_entry_takes_as_many_steps_among_few_as_among_many(
     many = await work_at(make_disk(tmp_path / "many"), clock, MANY, steps.take)
     assert few.put > PROBES
     assert few.get > PROBES
+    assert few.etag > PROBES
     assert many.put < few.put * ABOUT_EQUAL
     assert many.get < few.get * ABOUT_EQUAL
+    assert many.etag < few.etag * ABOUT_EQUAL
     assert many.touch < few.touch * ABOUT_EQUAL
     assert many.miss < few.miss * ABOUT_EQUAL
 
