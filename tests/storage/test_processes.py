@@ -168,6 +168,14 @@ async def test_what_a_process_stores_removes_and_clears_is_heard_by_the_next_loo
         assert await process.end() == (0, "", "")
 
 
+def test_an_index_that_was_just_made_is_synced_like_any_other(tmp_path: Path) -> None:
+    # While it is empty it is not: the first image of all would wait for that.
+    for _ in ("made", "found"):
+        with closing(schema.connect(tmp_path / "index-1.sqlite")) as connection:
+            schema.create_or_check(connection, tmp_path / "index-1.sqlite", b"x" * 32)
+            assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
+
+
 def made_elsewhere(path: Path) -> None:
     """Make the index, as another process would at this moment; it may find that somebody holds the file."""
     with closing(schema.connect(path)) as connection, suppress(sqlite3.OperationalError):
@@ -189,14 +197,6 @@ def test_an_index_that_is_made_while_one_looks_at_it_is_no_strangers(
     monkeypatch.setattr(schema, "_is_empty", look_late)
     with closing(schema.connect(path)) as connection:
         schema.create_or_check(connection, path, b"x" * 32)
-
-
-def test_an_index_that_was_just_made_is_synced_like_any_other(tmp_path: Path) -> None:
-    # While it is empty it is not: the first image of all would wait for that.
-    for _ in ("made", "found"):
-        with closing(schema.connect(tmp_path / "index-1.sqlite")) as connection:
-            schema.create_or_check(connection, tmp_path / "index-1.sqlite", b"x" * 32)
-            assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
 
 
 async def test_nor_is_one_that_appears_between_two_looks_at_its_name(
