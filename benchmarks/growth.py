@@ -394,7 +394,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_memory("an entry on disk, put", put)
     print_memory("an entry on disk, got once", got)
     del held[FEW]
-    print_memory("an image in memory, but its pixels", held, without=PIXELS)
+    print_memory("an image in memory, without pixels", held, without=PIXELS)
     print(f"{'  of that, as Python counts':<34}{by_python:8.0f} bytes each")
 
 
