@@ -104,3 +104,10 @@ LOOP = LoopTarget(lag_p99=0.011, lag_max=0.035, cpu=0.001)
 
 FAR_FIRST_IMAGE = 0.005
 """Seconds that the first image from a far server may come after bare aiohttp's (``benchmarks.far_away``)."""
+
+DOWNSAMPLED_TIME, DOWNSAMPLED_MEMORY = 0.38, 4 * 2**20
+"""A 12 MP JPEG to 300 pixels: of the time of Pillow's full decode, and bytes more than before (`downsampling.py`)."""
+TWO_THREADS = 1.6
+"""What two threads decode and process on two processors, of what one does (`downsampling.py`)."""
+PEAK_MEMORY = 1.2
+"""The peak of a batch of photos, of the floor's (`peak_memory.py`)."""
