@@ -41,8 +41,9 @@ def test_every_image_comes_with_one_request_over_a_connection_that_is_reused_as_
         "first": 3, "batch": 4, "page": 3, "page-3": 3, "page-urgent": 1,
     }  # fmt: skip
     for name, clients in document["samples"].items():
-        for client, (sample,) in clients.items():
-            check_counts(client, sample["counts"], sample["figures"]["images"], COUNTS[name])
+        for client, samples in clients.items():
+            for sample in samples:
+                check_counts(client, sample["counts"], sample["figures"]["images"], COUNTS[name])
         hosts = list(clients["imagecache"][0]["counts"]["requests"].values())
         assert hosts == ([3, 3, 3] if name == "page-3" else [COUNTS[name], 0, 0])
     check_waterfalls(document["waterfalls"], printed)
