@@ -41,6 +41,8 @@ class _DefaultManagers:
 
     def __init__(self) -> None:
         self._managers: dict[asyncio.AbstractEventLoop, ImageManager] = {}
+        # The same, where nothing overrides it: a memory hit has no time for questions.
+        self.at_hand = self._managers
         # Every thread may have a loop of its own.
         self._lock = threading.Lock()
         self._name: str | None = None
@@ -80,7 +82,8 @@ class _DefaultManagers:
 
     def _drop_closed(self) -> None:
         # A loop's end closes its manager, but the loop itself would be held here for ever.
-        self._managers = {loop: m for loop, m in self._managers.items() if not loop.is_closed()}
+        for loop in [loop for loop in self._managers if loop.is_closed()]:
+            del self._managers[loop]
 
     @property
     def is_overridden(self) -> bool:
@@ -88,11 +91,12 @@ class _DefaultManagers:
 
     @contextmanager
     def override(self, manager: Callable[[], ImageManager]) -> Iterator[None]:
-        before, self._override = self._override, manager
+        before, self._override = (self._override, self.at_hand), manager
+        self.at_hand = {}
         try:
             yield
         finally:
-            self._override = before
+            self._override, self.at_hand = before
 
 
 _defaults = _DefaultManagers()
@@ -123,9 +127,12 @@ def is_default_overridden() -> bool:
 
 async def fetch_image(url: str, **options: Unpack[FetchOptions]) -> Image.Image:
     """``ImageManager.fetch_image`` of the running loop's own manager."""
-    # Once all is imported there is nothing to wait for, and awaiting that is a good part of a memory hit.
-    manager = _defaults.get() if MANAGER_MODULE in sys.modules else await _defaults.ready()
-    return await manager.fetch_image(url, **options)
+    # As the manager's own method does: to call that would cost a hit a coroutine and another dict of the options.
+    manager = _defaults.at_hand.get(asyncio.get_running_loop())
+    if manager is None or manager._lifetime.is_closed:
+        return await (await _defaults.ready()).fetch_image(url, **options)
+    cached = manager._short_cut(url, options)
+    return cached.hand_out() if cached is not None else await manager._look_further(url, options)
 
 
 async def fetch(url: str, **options: Unpack[FetchOptions]) -> ImageResult:

@@ -9,8 +9,6 @@ from .masking import MASK, is_secret_field
 
 T = TypeVar("T")
 
-_HASH_OF_NONE = hash(())
-
 
 class Headers(Mapping[str, str]):
     """An immutable, case-insensitive list of header fields.
@@ -22,14 +20,17 @@ class Headers(Mapping[str, str]):
     'Accept, Origin'
     """
 
-    __slots__ = ("_by_name", "pairs")
+    __slots__ = ("_by_name", "_hash", "pairs")
 
     pairs: tuple[tuple[str, str], ...]
 
     def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
-        self.pairs = tuple(fields.items() if isinstance(fields, Mapping) else fields)
+        # Lists first, the most by far: the test for a Mapping is a call of Python's.
+        pairs = fields if isinstance(fields, list) else fields.items() if isinstance(fields, Mapping) else fields
+        self.pairs = tuple(pairs)
         # Made at the first look by name: many are only passed on.
         self._by_name: dict[str, list[str]] | None = None
+        self._hash: int | None = None
 
     @property
     def _values(self) -> dict[str, list[str]]:
@@ -37,7 +38,11 @@ class Headers(Mapping[str, str]):
         if values is None:
             values = {}
             for name, value in self.pairs:
-                values.setdefault(name.lower(), []).append(value)
+                lowered = name.lower()
+                if lowered in values:
+                    values[lowered].append(value)
+                else:
+                    values[lowered] = [value]
             self._by_name = values
         return values
 
@@ -52,11 +57,11 @@ class Headers(Mapping[str, str]):
 
     def get(self, key: str, default: str | T | None = None) -> str | T | None:
         # Mapping's own would raise and catch a KeyError for each of the many fields that are not there.
-        values = self._values.get(key.lower()) if self.pairs else None
+        values = (self._by_name or self._values).get(key.lower()) if self.pairs else None
         return default if values is None else ", ".join(values)
 
     def __contains__(self, name: object) -> bool:
-        return bool(self.pairs) and isinstance(name, str) and name.lower() in self._values
+        return bool(self.pairs) and isinstance(name, str) and name.lower() in (self._by_name or self._values)
 
     def __iter__(self) -> Iterator[str]:
         seen: set[str] = set()
@@ -72,9 +77,13 @@ class Headers(Mapping[str, str]):
         return bool(self.pairs)
 
     def __hash__(self) -> int:
-        if not self.pairs:
-            return _HASH_OF_NONE
-        return hash(tuple((name.lower(), tuple(values)) for name, values in sorted(self._values.items())))
+        if self._hash is None:
+            self._hash = hash(tuple((name, tuple(values)) for name, values in sorted(self._values.items())))
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Headers], tuple[list[tuple[str, str]]]]:
+        # Not the hash: in another process it is another one.
+        return Headers, (list(self.pairs),)
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -87,7 +96,7 @@ class Headers(Mapping[str, str]):
 
     def get_all(self, name: str) -> tuple[str, ...]:
         """Every value of the field, in order; () if it is absent."""
-        return tuple(self._values.get(name.lower(), ())) if self.pairs else ()
+        return tuple((self._by_name or self._values).get(name.lower(), ())) if self.pairs else ()
 
     def updated(self, fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
         """These fields with those of ``fields`` in place of their namesakes."""

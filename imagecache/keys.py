@@ -16,7 +16,7 @@ CREDENTIAL_FIELDS = ("authorization", "cookie")
 """Request fields that make a request one user's own (RFC 9111, 3.5)."""
 
 
-_ORDINARY = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?(?:/[A-Za-z0-9._~%!$&'()*+,;=:@/?#-]*)?")
+_ORDINARY = re.compile(r"https?://[A-Za-z0-9.-]+(?::[1-5]?[0-9]{1,4})?(?:/[A-Za-z0-9._~%!$&'()*+,;=:@/?#-]*)?")
 """URLs that `urlsplit` has nothing against, by far the most: taking them apart costs more than all else here."""
 
 

@@ -6,12 +6,12 @@ The order of events of a call is here, one short method a decision; what the sta
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from .clock import Clock, SystemClock
+from .clock import Clock, Deadlines, SystemClock
 from .delegate import Delegates, Handle, Observers
 from .entry import Entry, Protection
 from .errors import ImageCacheError
@@ -34,9 +34,9 @@ from .pipeline.lifetime import Lifetime
 from .pipeline.load import ANY_BODY, NO_BODY, Loader
 from .pipeline.loaded import Loaded
 from .pipeline.machine import cache_folder, default_memory_limit, size_limit
-from .pipeline.options import check_seconds, check_timeout, request_for
+from .pipeline.options import check_seconds, check_timeout, prefetch_requests, request_for
 from .pipeline.others import WatchOthers
-from .pipeline.parts import Parts, Rules, memory_key
+from .pipeline.parts import SERVED_FROM_MEMORY, Parts, Rules, memory_key, memory_key_of_call
 from .pipeline.pixels import Made, PixelStage
 from .pipeline.prefetcher import Crew, ImagePrefetcher, PrefetchOptions, Urls
 from .pipeline.response import ResponseStage, question_for
@@ -181,6 +181,7 @@ class ImageManager:
         self._workers = Workers(threads=decode_threads, budget=budget)
         self._parts = Parts(
             clock=self.clock,
+            deadlines=Deadlines(self.clock),
             cache=self.cache,
             downloader=self.downloader,
             workers=self._workers,
@@ -202,7 +203,7 @@ class ImageManager:
         self._policy = policy
         self._timeout = options.timeouts.total
         # With keys of one's own, a URL that is also some other URL's key must not be looked up bare.
-        self._has_short_cut = policy in _SERVED_FROM_MEMORY and key_for_url is _URL_IS_KEY
+        self._has_short_cut = policy in SERVED_FROM_MEMORY and key_for_url is _URL_IS_KEY
         self._memory_get = self.cache.memory.get
         self._lifetime = Lifetime(self._close, self._closing)
         self._others = WatchOthers(self._parts)
@@ -239,11 +240,13 @@ class ImageManager:
         The options are those of :class:`FetchOptions`. Raises ImageCacheError for whatever goes wrong,
         ValueError or TypeError for options that make no sense.
         """
-        cached = self._short_cut(url) if not options else None
-        if cached is not None:
-            return cached.hand_out()
+        cached = self._short_cut(url, options)
+        return cached.hand_out() if cached is not None else await self._look_further(url, options)
+
+    async def _look_further(self, url: str, options: FetchOptions) -> Image.Image:
+        """The image that the short cut missed."""
         request = self._request(url, options)
-        cached = self._memory_hit(request)
+        cached = self._memory_hit(request, self._short_key(url, options))
         if cached is None:
             made, _ = await first_that_succeeds(request, self._make)
             cached = made.cached
@@ -252,10 +255,10 @@ class ImageManager:
     async def fetch(self, url: str, **options: Unpack[FetchOptions]) -> ImageResult:
         """The image of a URL with how it was come by: an :class:`ImageResult`. Options as for fetch_image."""
         started = self.clock.monotonic()
-        cached = self._short_cut(url) if not options else None
+        cached = self._short_cut(url, options)
         if cached is None:
             request = self._request(url, options)
-            cached = self._memory_hit(request)
+            cached = self._memory_hit(request, self._short_key(url, options))
         if cached is not None:
             return self._results.from_memory(str(url), cached, Metrics(total=self.clock.monotonic() - started))
         made, caller = await first_that_succeeds(request, self._make)
@@ -331,7 +334,7 @@ class ImageManager:
     async def _crew(self) -> Crew:
         """What an :class:`ImagePrefetcher` works with."""
         self.start()
-        return Crew(self._parts, self._loader, self._request, self._caller)
+        return Crew(self._parts, self._loader, self._prefetch_requests, self._caller)
 
     async def explain(self, url: str, **options: Unpack[FetchOptions]) -> Explanation:
         """What is stored for a URL, its age and lifetime, and what each policy would do now. Asks no server.
@@ -508,51 +511,55 @@ class ImageManager:
 
     # The decisions of a call
 
-    def _request(
-        self,
-        url: object,
-        options: FetchOptions,
-        *,
-        protection: Protection | None = None,
-        max_retry_after: float | None = None,
-    ) -> ImageRequest:
-        return request_for(
-            url,
+    def _request(self, url: object, options: FetchOptions) -> ImageRequest:
+        return request_for(url, options, key_for_url=self._key_for_url, policy=self._policy, timeout=self._timeout)
+
+    def _prefetch_requests(
+        self, options: FetchOptions, protection: Protection, max_retry_after: float
+    ) -> Callable[[object], ImageRequest]:
+        return prefetch_requests(
             options,
             key_for_url=self._key_for_url,
             policy=self._policy,
-            timeout=self._timeout,
             protection=protection,
             max_retry_after=max_retry_after,
         )
 
     def _caller(self, request: ImageRequest) -> Caller:
         return Caller(
-            self.clock,
+            self._parts.deadlines,
             url=display_url(request.url),
             priority=request.priority,
             progress=request.progress,
             timeout=request.timeout,
         )
 
-    def _short_cut(self, url: str) -> CachedImage | None:
-        """The image in memory under a URL that is its own key, for a call without options."""
+    def _short_cut(self, url: str, options: FetchOptions) -> CachedImage | None:
+        """The image in memory, for a URL that is its own key and options that do not ask for a closer look."""
         if not self._has_short_cut:
             return None
-        # Not suppress(), which alone costs as much as the look-up.
+        # Not `_short_key`, one more call, nor suppress(), which alone costs as much as the look-up.
         try:
-            cached = self._memory_get(url)
-        except TypeError:  # An unhashable URL: told as what it is by those who look at it.
+            key = memory_key_of_call(url, options) if options else url
+            cached = self._memory_get(key) if key is not None else None
+        except (AttributeError, TypeError):  # What is no URL, mode or processor is told as what it is further on.
             return None
         if cached is not None:
             self.counters.memory_hits += 1
         return cached
 
-    def _memory_hit(self, request: ImageRequest) -> CachedImage | None:
-        """The image in memory, if the policy of the call lets it be the answer."""
-        if request.policy not in _MAY_HIT_MEMORY or self.is_closed:
+    def _short_key(self, url: str, options: FetchOptions) -> Hashable | None:
+        """Where the short cut looked, None if nowhere; of a URL and options that proved right."""
+        if not self._has_short_cut:
             return None
-        cached = self.cache.memory.get(memory_key(request), request.memory_extension)
+        return memory_key_of_call(url, options) if options else url
+
+    def _memory_hit(self, request: ImageRequest, missed: Hashable | None) -> CachedImage | None:
+        """The image in memory, if the policy of the call lets it be the answer; it was ``missed`` under that key."""
+        key = memory_key(request)
+        if request.policy not in _MAY_HIT_MEMORY or key == missed or self.is_closed:
+            return None
+        cached = self.cache.memory.get(key, request.memory_extension)
         if cached is None:
             return None
         if request.policy is CachePolicy.PROTOCOL:
@@ -652,8 +659,7 @@ class ImageManager:
 
 
 _URL_IS_KEY = key_for_url
-_SERVED_FROM_MEMORY = (CachePolicy.CACHE_ELSE_LOAD, CachePolicy.CACHE_ONLY)
-_MAY_HIT_MEMORY = (*_SERVED_FROM_MEMORY, CachePolicy.PROTOCOL, CachePolicy.STALE_WHILE_REVALIDATE)
+_MAY_HIT_MEMORY = (*SERVED_FROM_MEMORY, CachePolicy.PROTOCOL, CachePolicy.STALE_WHILE_REVALIDATE)
 
 
 def _encoding(format: str | None, quality: int | None) -> Encoding | None:

@@ -35,6 +35,9 @@ class CachePolicy(enum.Enum):
     STALE_WHILE_REVALIDATE = "stale-while-revalidate"
     """The stored copy now, and a conditional GET behind it."""
 
+    # There is one of each. An enum's own hash is that of its name, by a call of Python's at each look into a dict.
+    __hash__ = object.__hash__
+
 
 class Priority(enum.IntEnum):
     """Who gets the next free connection. The highest of a flight's callers counts."""
@@ -156,9 +159,6 @@ class ResponseOptions(TypedDict, total=False):
     timeout: float | None
 
 
-_NO_DEMANDS = (None,) * 5
-
-
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
     """One call's options, checked and filled in; made once a call has missed the memory tier's short cut.
@@ -209,7 +209,13 @@ class ImageRequest:
     @property
     def has_demands(self) -> bool:
         """Whether there is any of them."""
-        return self.demands != _NO_DEMANDS
+        return not (
+            self.max_age is None
+            and self.max_stale is None
+            and self.min_fresh is None
+            and self.expected_etag is None
+            and self.unmodified_since is None
+        )
 
     @property
     def is_particular(self) -> bool:

@@ -106,6 +106,8 @@ def _unfit(policy: CachePolicy, entry: Entry | None, now: float, directives: Req
 
 def _unfit_for_call(entry: Entry, now: float, directives: RequestDirectives) -> str | None:
     """What the call asks of every stored copy (RFC 9111, 5.2.1), and this one does not meet."""
+    if directives is NO_DIRECTIVES:
+        return None
     if directives.no_cache:
         return "the call asks for no-cache"
     age, left = current_age(entry, now), fresh_for(entry, now)

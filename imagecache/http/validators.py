@@ -17,13 +17,15 @@ MAX_ETAG_LENGTH = 1024
 
 # RFC 9110, 8.8.3, less obs-text; and what servers send without the quotes. "*" is a condition, never a tag.
 _QUOTED_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
-_BARE_TAG = re.compile(r"(?!\*$)[\x21\x23-\x2b\x2d-\x7e]+")
+_USABLE_TAG = re.compile(_QUOTED_TAG.pattern + r"|(?!\*$)[\x21\x23-\x2b\x2d-\x7e]+")
 _NOT_FROM_A_304 = frozenset({
     # 3.2: what tells of the stored bytes, without which their integrity is gone, stays as it is …
     "content-digest", "content-encoding", "content-length", "content-md5", "content-range",
     # … and what the stored answer depends upon: its row was chosen by this Vary.
     "vary",
 })  # fmt: skip
+
+_NOR_ITS_ETAG = _NOT_FROM_A_304 | {"etag"}
 
 # A comma may stand inside a quoted tag, so quoted ones are taken first.
 _LISTED_TAG = re.compile(r'(?:W/)?"[^"]*"|[^\s,]+')
@@ -40,7 +42,7 @@ def etag_of(headers: Headers) -> str | None:
 
 def is_usable_etag(etag: str) -> bool:
     """Whether an entity tag can be sent back: visible ASCII, at most 1 KiB, and one tag, be it without its quotes."""
-    return len(etag) <= MAX_ETAG_LENGTH and any(tag.fullmatch(etag) for tag in (_QUOTED_TAG, _BARE_TAG))
+    return len(etag) <= MAX_ETAG_LENGTH and _USABLE_TAG.fullmatch(etag) is not None
 
 
 def is_strong_etag(etag: str) -> bool:
@@ -133,14 +135,16 @@ def merged_headers(stored: Headers, received: Headers, *, received_at: float | N
 
     ``received_at``: wall seconds, written as the Date where the new answer has none.
     """
-    # Age and Date are of one message: a 304 without them was made when it came, not when the stored one was.
-    kept = stored.without("age", "date")
-    fields = storable_headers(received, received_at=received_at).without(*_NOT_FROM_A_304)
+    stays = _NOT_FROM_A_304
     own, told = etag_of(stored), etag_of(received)
     if own is not None and told is not None and weaker_etag(own, told) == own:
-        fields = fields.without("etag")
-    # Twice, because what a no-cache="…" of the 304 lists may be stored already (5.2.2.4).
-    return storable_headers(kept.updated(fields.pairs))
+        stays = _NOR_ITS_ETAG
+    new = [pair for pair in storable_headers(received, received_at=received_at).pairs if pair[0].lower() not in stays]
+    # Age and Date are of one message: a 304 without them was made when it came, not when the stored one was.
+    gone = {"age", "date", *[name.lower() for name, _ in new]}
+    merged = Headers([*[pair for pair in stored.pairs if pair[0].lower() not in gone], *new])
+    # What a no-cache="…" of the 304 lists may be stored already (5.2.2.4).
+    return storable_headers(merged) if "no-cache" in CacheControl(merged) else merged
 
 
 def head_effect(entry: Entry, status: int, received: Headers) -> Literal["freshen", "invalidate", "none"]:

@@ -7,49 +7,61 @@ What Pillow only warns of is no error: quiet.py keeps it to itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DecodeError, EncodeError, ImageCacheError, ImageTooLargeError, NotAnImageError
-from .quiet import quiet
+from .quiet import Quiet
 
 _TOLD_AT_MOST = 200
 
 
-@contextmanager
-def decoding(url: str, name: str | None = None) -> Iterator[None]:
+class DecoderErrors(Quiet):
     """Turn what a decoder raises into NotAnImageError, ImageTooLargeError or DecodeError, its cause kept."""
-    try:
-        with quiet():
-            yield
-    except ImageCacheError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLargeError(f"the image is over Pillow's own limit: {_told(error)}", url=url) from error
-    except MemoryError as error:
-        raise ImageTooLargeError("there is not enough memory to decode the image", url=url) from error
-    except UnidentifiedImageError as error:
-        if name is None:
-            raise NotAnImageError("the bytes are no image of an allowed format", url=url) from error
-        raise DecodeError(
-            f"the bytes begin like {name}, but are damaged, or this Pillow cannot read {name}", url=url
-        ) from error
-    except Exception as error:
-        raise DecodeError(f"the {name or 'image'} data is damaged or cut short: {_told(error)}", url=url) from error
+
+    __slots__ = ("_name", "_url")
+
+    def __init__(self, url: str, name: str | None = None) -> None:
+        self._url = url
+        self._name = name
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, Exception) and not isinstance(error, ImageCacheError):
+            raise _ours(error, self._name, self._url) from error
 
 
-@contextmanager
-def encoding(url: str, name: str) -> Iterator[None]:
+class EncoderErrors(Quiet):
     """Turn what an encoder raises into EncodeError, its cause kept."""
-    try:
-        with quiet():
-            yield
-    except ImageCacheError:
-        raise
-    except Exception as error:
-        raise EncodeError(f"the image cannot be written as {name}: {_told(error)}", url=url) from error
+
+    __slots__ = ("_name", "_url")
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, Exception) and not isinstance(error, ImageCacheError):
+            message = f"the image cannot be written as {self._name}: {_told(error)}"
+            raise EncodeError(message, url=self._url) from error
+
+
+def _ours(error: Exception, name: str | None, url: str) -> ImageCacheError:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ImageTooLargeError(f"the image is over Pillow's own limit: {_told(error)}", url=url)
+    if isinstance(error, MemoryError):
+        return ImageTooLargeError("there is not enough memory to decode the image", url=url)
+    if not isinstance(error, UnidentifiedImageError):
+        return DecodeError(f"the {name or 'image'} data is damaged or cut short: {_told(error)}", url=url)
+    if name is None:
+        return NotAnImageError("the bytes are no image of an allowed format", url=url)
+    return DecodeError(f"the bytes begin like {name}, but are damaged, or this Pillow cannot read {name}", url=url)
 
 
 def _told(error: Exception) -> str:

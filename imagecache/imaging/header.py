@@ -24,7 +24,7 @@ from PIL import (  # isort: skip
 
 from ..errors import DecodeError, ImageTooLargeError, NotAnImageError
 from ..units import format_size
-from .foreign import decoding
+from .foreign import DecoderErrors
 from .limits import DEFAULT_FORMATS, ImageLimits
 from .modes import bytes_per_pixel, simple_mode
 from .quiet import hear_pillow
@@ -64,46 +64,45 @@ def read_header(data: bytes, *, limits: ImageLimits, url: str = "") -> ImageHead
     Raises NotAnImageError for what is empty, no image, or of a format that ``limits.formats`` leaves out;
     ImageTooLargeError; DecodeError for what is damaged or cut as far as that shows without decoding.
     """
-    formats, structure = _checked(data, limits, url)
-    if formats == ("ICO",):
-        # Pillow decodes an icon as it opens it, and that is for those who have a share of the decode budget.
-        return _icon_header(structure, url)
-    image, header = _opened(data, formats, structure, limits, url)
-    image.close()
-    return header
+    formats = _formats_for(data, limits, url)
+    with DecoderErrors(url, _only(formats)):
+        structure = _structure(data, formats, limits, url)
+        if formats == ("ICO",):
+            # Pillow decodes an icon as it opens it, and that is for those who have a share of the decode budget.
+            return _icon_header(structure, url)
+        image, header = _opened(data, formats, structure, limits, url)
+        image.close()
+        return header
 
 
 def open_image(data: bytes, *, limits: ImageLimits, url: str = "") -> tuple[ImageFile.ImageFile, ImageHeader]:
     """The opened image, not decoded yet, and its header. Raises as :func:`read_header` does."""
-    formats, structure = _checked(data, limits, url)
-    return _opened(data, formats, structure, limits, url)
-
-
-def _checked(data: bytes, limits: ImageLimits, url: str) -> tuple[tuple[str, ...], Structure]:
-    """The formats that Pillow may try, and what the container says of itself, which is within the limits."""
     formats = _formats_for(data, limits, url)
+    with DecoderErrors(url, _only(formats)):
+        return _opened(data, formats, _structure(data, formats, limits, url), limits, url)
+
+
+def _structure(data: bytes, formats: tuple[str, ...], limits: ImageLimits, url: str) -> Structure:
+    """What the container says of itself, which is within the limits."""
     sniffed = _only(formats)
-    with decoding(url, sniffed):
-        structure = structure_of(data, sniffed)
-        # An icon is decoded as it is opened: there, the mode will not be known in time.
-        decoded_bytes = structure.width * structure.height * bytes_per_pixel("RGBA") if sniffed == "ICO" else 0
-        check_size(structure.width, structure.height, limits, url, decoded_bytes=decoded_bytes)
-        check_frames(structure.frame_count, limits, url)
-        if not structure.is_complete:
-            raise DecodeError(f"the {sniffed} data is cut short: its end is missing", url=url)
-    return formats, structure
+    structure = structure_of(data, sniffed)
+    # An icon is decoded as it is opened: there, the mode will not be known in time.
+    decoded_bytes = structure.width * structure.height * bytes_per_pixel("RGBA") if sniffed == "ICO" else 0
+    check_size(structure.width, structure.height, limits, url, decoded_bytes=decoded_bytes)
+    check_frames(structure.frame_count, limits, url)
+    if not structure.is_complete:
+        raise DecodeError(f"the {sniffed} data is cut short: its end is missing", url=url)
+    return structure
 
 
 def _opened(
     data: bytes, formats: tuple[str, ...], structure: Structure, limits: ImageLimits, url: str
 ) -> tuple[ImageFile.ImageFile, ImageHeader]:
-    sniffed = _only(formats)
-    with decoding(url, sniffed):
-        if sniffed not in DEFAULT_FORMATS:
-            # Allowed by name: its plugin may have been loaded since.
-            hear_pillow()
-        image = Image.open(BytesIO(data), formats=formats)
-        header = _header(image, structure, len(data))
+    if _only(formats) not in DEFAULT_FORMATS:
+        # Allowed by name: its plugin may have been loaded since.
+        hear_pillow()
+    image = Image.open(BytesIO(data), formats=formats)
+    header = _header(image, structure, len(data))
     check_size(header.width, header.height, limits, url, decoded_bytes=header.decoded_bytes)
     check_frames(header.frame_count, limits, url)
     return image, header

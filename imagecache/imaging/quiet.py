@@ -12,9 +12,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 # These may be loaded by Pillow in the middle of a picture.
@@ -52,14 +50,22 @@ def hear_pillow() -> None:
             vars(module)["warnings"] = _WARNINGS
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """In this thread, for as long as this lasts, Pillow warns of nothing."""
-    before, _THREAD.is_quiet = _THREAD.is_quiet, True
-    try:
-        yield
-    finally:
-        _THREAD.is_quiet = before
+class Quiet:
+    """In this thread, as long as this lasts, Pillow warns of nothing.
+
+    A class, where a generator would do: three of these are gone through for each image, and a generator takes longer
+    than the look at a small header.
+    """
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before, _THREAD.is_quiet = _THREAD.is_quiet, True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _THREAD.is_quiet = self._before
 
 
 hear_pillow()

@@ -29,13 +29,13 @@ def status_refusal(status: int, *, is_conditional: bool, answers: Sequence[bool 
 
 def header_fields(pairs: Iterable[tuple[str, str]]) -> Headers:
     """The fields as aiohttp read them, as text that can be stored."""
-    return Headers([(name, _storable(value)) for name, value in pairs])
+    return Headers([(name, value if value.isascii() else _storable(value)) for name, value in pairs])
 
 
 def _storable(value: str) -> str:
     # aiohttp reads bytes that are no UTF-8 as lone surrogates, which no file or database takes; RFC 9110, 5.5 has
     # them as opaque bytes, of which ISO-8859-1 is the old reading.
-    if value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value):
+    if not any("\ud800" <= c <= "\udfff" for c in value):
         return value
     return value.encode("utf-8", "surrogateescape").decode("latin-1")
 

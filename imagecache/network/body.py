@@ -166,7 +166,12 @@ class Body:
             await self.relieve()
         if self.spool is not None:
             return await asyncio.to_thread(self._read_whole, self.spool)
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        if len(self._pieces) == 1:
+            return self._pieces[0]
+        if self.size > SPOOL_OVER:
+            # Without a file for it. Milliseconds, in which joining lets go of the GIL.
+            return await asyncio.to_thread(b"".join, self._pieces)
+        return b"".join(self._pieces)
 
     def since(self, start: int) -> Callable[[], bytes]:
         """What reads, in a worker thread, what is there now from a position on."""

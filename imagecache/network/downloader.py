@@ -12,7 +12,7 @@ from types import EllipsisType
 
 import aiohttp
 
-from ..clock import Clock, SystemClock
+from ..clock import Clock, Deadlines, SystemClock
 from ..delegate import Delegates, Handle
 from ..errors import DownloadCancelledError, ManagerClosedError
 from ..keys import display_url, key_for_url
@@ -62,6 +62,7 @@ class ImageDownloader:
         self._tools = Tools(
             options=self.options,
             clock=clock,
+            deadlines=Deadlines(clock),
             delegates=self.delegates,
             limiter=HostLimiter(
                 clock,

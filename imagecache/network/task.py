@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import aiohttp
 
-from ..clock import Clock
+from ..clock import Clock, Deadlines
 from ..delegate import Delegates, call_in_empty_context
 from ..errors import (
     AddressRefusedError,
@@ -63,6 +63,7 @@ class Tools:
 
     options: NetworkOptions
     clock: Clock
+    deadlines: Deadlines
     delegates: Delegates
     limiter: HostLimiter
     guard: AddressGuard
@@ -121,9 +122,9 @@ class NetworkTask:
         self._sent_at = 0
         self._unauthorized: tuple[DownloadRequest, ResponseInfo] | None = None
         self._granted: tuple[str, str, int] | None = None
-        self._granted_fields = Headers()
+        self._granted_fields = _NO_FIELDS
         self._refreshed = 0
-        self.watch = Watch(tools.clock, tools.options.timeouts, call.total, self._shown)
+        self.watch = Watch(tools.deadlines, tools.options.timeouts, call.total, self._shown)
         self.response: ResponseInfo | None = None
         self.was_announced = False
 
@@ -554,8 +555,10 @@ async def _whole(body: Body) -> bytes:
 
 async def prepared(asked: DownloadRequest, defaults: Headers, modifiers: Sequence[RequestModifier]) -> DownloadRequest:
     """The request as it will be sent: userinfo made a field, defaults filled in, then the modifiers in their order."""
-    headers = defaults.updated(asked.headers.pairs) if asked.headers else defaults
-    request = _without_userinfo(DownloadRequest(asked.url, headers, asked.method))
+    request = asked
+    if defaults.pairs:
+        request = DownloadRequest(asked.url, defaults.updated(asked.headers.pairs), asked.method)
+    request = _without_userinfo(request)
     for modifier in modifiers:
         request = await _modified(modifier, request)
     if request.url != asked.url:
@@ -578,6 +581,7 @@ async def _modified(modifier: RequestModifier, request: DownloadRequest) -> Down
     return modified
 
 
+_NO_FIELDS = Headers()
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 
@@ -587,6 +591,8 @@ def _connect_timeout(options: NetworkOptions) -> aiohttp.ClientTimeout:
 
 def _without_userinfo(request: DownloadRequest) -> DownloadRequest:
     """The same request with its userinfo as Authorization, where it has none already."""
+    if "@" not in request.url:
+        return request
     url, authorization = split_userinfo(request.url)
     if url == request.url:
         return request

@@ -11,7 +11,7 @@ import math
 from contextvars import ContextVar, Token
 from types import TracebackType
 
-from ..clock import Clock, TimerHandle
+from ..clock import Clock, TimerHandle, Timing
 from ..errors import ConnectionFailedError, ImageCacheError, TimedOutError
 from .settings import Timeouts
 
@@ -34,7 +34,7 @@ class Watch:
         "connected_at", "dns_time", "host", "is_proxied", "started_at", "tls_time",
     )  # fmt: skip
 
-    def __init__(self, clock: Clock, limits: Timeouts, total: float | None, url: str) -> None:
+    def __init__(self, clock: Timing, limits: Timeouts, total: float | None, url: str) -> None:
         self._clock = clock
         self._limits = limits
         self._total = math.inf if total is None else total

@@ -8,7 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..entry import Entry, Namespace, RowKey
-from ..http.storing import forbids_storing, may_store_negative, storable_headers, vary_digest, vary_fields
+from ..http.storing import (
+    VaryFields,
+    forbids_storing,
+    may_store_negative,
+    storable_headers,
+    vary_digest,
+    vary_fields,
+)
 from ..http.validators import etag_of, merged_headers, weaker_etag
 from ..keys import display_url
 from ..request import ImageRequest
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from ..imaging.header import ImageHeader
     from ..network.download import Download
 
+_NO_FIELDS: VaryFields = ()
 _NO_BODY = hashlib.sha256(b"").hexdigest()
 
 
@@ -46,8 +54,10 @@ class Answers:
         parts, received = self._parts, download.headers
         now = parts.clock.time()
         expiration = request.disk_expiration or parts.cache.disk_expiration
-        sent = vary_fields(download.request.headers, received, secret=secret)
-        asked = vary_fields(parts.asked_headers(request), received, secret=secret)
+        sent = asked = _NO_FIELDS
+        if "vary" in received:
+            sent = vary_fields(download.request.headers, received, secret=secret)
+            asked = vary_fields(parts.asked_headers(request), received, secret=secret)
         final_url = display_url(download.final_url)
         return Entry(
             row=RowKey(request.key_hash, scope=scope, vary=vary_digest(sent), namespace=namespace),

@@ -56,7 +56,7 @@ class RefreshBehind:
     async def _refresh(self, request: ImageRequest, identity: object) -> None:
         parts, url = self._parts, display_url(request.url)
         try:
-            caller = Caller(parts.clock, url=url, priority=Priority.LOW, timeout=self._timeout)
+            caller = Caller(parts.deadlines, url=url, priority=Priority.LOW, timeout=self._timeout)
             loaded = await self._loader.load(request, caller, up_to=NO_BODY)
             if loaded.stale:
                 # The stored copy in place of a server that fails is no news.

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..clock import Clock, TimerHandle
+from ..clock import TimerHandle, Timing
 from ..errors import DownloadCancelledError, ImageCacheError, ManagerClosedError, TimedOutError
 from ..keys import display_url
 from ..request import Priority, ProgressCallback
@@ -25,6 +25,9 @@ from ..request import Priority, ProgressCallback
 logger = logging.getLogger("imagecache")
 
 T = TypeVar("T")
+
+ENDED_AT_ONCE = 50
+"""Flights that closing ends in one step of the loop."""
 
 
 class Listener(Protocol):
@@ -45,7 +48,7 @@ class Caller:
 
     def __init__(
         self,
-        clock: Clock,
+        clock: Timing,
         *,
         url: str = "",
         priority: Priority = Priority.NORMAL,
@@ -115,17 +118,21 @@ class Flight(Generic[T]):
         self._host = host
         self._part: Flight[Any] | None = None
         self._is_over = False
-        self._waiters: dict[asyncio.Future[T], Listener] = {}
+        # A part's host, which runs it and so awaits nothing, is there under None.
+        self._waiters: dict[asyncio.Future[T] | None, Listener] = {}
         self._last_progress: tuple[int, int | None] | None = None
         self._has_network_started = False
         self._priority = Priority.LOW
         self._follower: Callable[[Priority], None] | None = None
         self.task: asyncio.Task[Any]
         if host is None:
-            self.task = asyncio.get_running_loop().create_task(self._run(work), context=contextvars.Context())
+            self.task = asyncio.get_running_loop().create_task(work(self), context=contextvars.Context())
             self.task.add_done_callback(self._finish)
         else:
             self.task = host.task
+            self._waiters[None] = host
+            self._priority = host._priority
+            host._follower = self._follow_host
 
     @property
     def may_have_part(self) -> bool:
@@ -141,6 +148,9 @@ class Flight(Generic[T]):
         """Tell ``follower`` the priority now, and whenever it changes: a queue, or the flight that this one joined."""
         self._follower = follower
         follower(self._priority)
+
+    def _follow_host(self, _: Priority) -> None:
+        self.weigh()
 
     def lead_nobody(self) -> None:
         """Whoever followed is done; to remember it would keep what it made, the bytes of an image say, in memory."""
@@ -235,12 +245,9 @@ class Flight(Generic[T]):
         """Give everybody who waits this error, each a copy, and stop the work."""
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
-            if not waiter.done():
+            if waiter is not None and not waiter.done():
                 waiter.set_exception(error.fresh())
         self.task.cancel()
-
-    async def _run(self, work: Callable[[Flight[T]], Coroutine[Any, Any, T]]) -> T:
-        return await work(self)
 
     def _finish(self, task: asyncio.Task[T]) -> None:
         self.table.discard(task)
@@ -253,8 +260,8 @@ class Flight(Generic[T]):
         self._is_over = True
         self.table.forget(self)
         waiters, self._waiters = self._waiters, {}
-        for waiter, listener in waiters.items():
-            if waiter.done() or listener is self._host:
+        for waiter in waiters:
+            if waiter is None or waiter.done():
                 continue
             if error is None:
                 waiter.set_result(made)  # type: ignore[arg-type]  # without an error, it was made
@@ -316,8 +323,6 @@ class FlightTable:
         self, part: Flight[T], work: Callable[[Flight[T]], Coroutine[Any, Any, T]], host: Flight[Any]
     ) -> T:
         self._flights[part.key] = part
-        part.add(host)
-        host.follow_priority(lambda _: part.weigh())
         try:
             return await part.run_as_part(work)
         finally:
@@ -356,10 +361,14 @@ class FlightTable:
     async def close(self) -> None:
         """End everything under way; whoever waits gets ManagerClosedError."""
         self._closed = ManagerClosedError("the manager was closed")
-        for flight in list(self._flights.values()):
+        for number, flight in enumerate(list(self._flights.values()), 1):
             flight.fail(self._closed)
-        for task in list(self._tasks):
+            if number % ENDED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        for number, task in enumerate(list(self._tasks), 1):
             task.cancel()
+            if number % ENDED_AT_ONCE == 0:
+                await asyncio.sleep(0)
         await self.idle()
 
 

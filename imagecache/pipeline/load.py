@@ -92,10 +92,10 @@ class Loader:
 
         Raises PreconditionFailedError where the answer is not the one that the call expects.
         """
-        key = ("bytes", request.policy, *self._way_of(request))
+        way = self._way_of(request)
         try:
-            work = partial(self._load, request, up_to)
-            loaded = await self._parts.flights.join(key, work, caller, about=request.about)
+            work = partial(self._load, request, up_to, way)
+            loaded = await self._parts.flights.join(("bytes", request.policy, way), work, caller, about=request.about)
         except _SERVER_FAILED as error:
             # Each caller's own affair: how stale a copy may stand in is its option, and so may the failure be.
             substitute = await self._instead_of(error, request, up_to)
@@ -128,7 +128,8 @@ class Loader:
         if request.policy is CachePolicy.CACHE_ONLY or directives_of(request).only_if_cached:
             raise NotInCacheError(error.message, url=display_url(request.url)) from error.__cause__
         scope = await self._stored.scope(request)
-        loaded = await self._ask(request, scope, Found(), Load(), self._stamp(request), listener, is_plain=True)
+        way, stamp = self._way_of(request), self._stamp(request)
+        loaded = await self._ask(request, way, scope, Found(), Load(), stamp, listener, is_plain=True)
         self._check_preconditions(loaded, request)
         return replace(loaded, forward="miss")
 
@@ -185,19 +186,20 @@ class Loader:
         decision = self.decide(request, entry, self._parts.clock.time())
         return isinstance(decision, Serve) and decision.behind
 
-    def _way_of(self, request: ImageRequest) -> tuple[Hashable, ...]:
+    def _way_of(self, request: ImageRequest) -> Hashable:
         """What makes two requests the same on the wire: to whom, as whom, with what, changed by whom, how patiently."""
         return (
             request.about,
             request.key_hash,
             request.partition,
-            request.headers,
+            # An empty tuple is hashed without a call of ours; a key is hashed often.
+            request.headers.pairs and request.headers,
             request.demands,
             self._parts.downloader.modifiers_version,
             request.max_retry_after,
         )
 
-    async def _load(self, request: ImageRequest, up_to: float, flight: Flight[Loaded]) -> Loaded:
+    async def _load(self, request: ImageRequest, up_to: float, way: Hashable, flight: Flight[Loaded]) -> Loaded:
         parts = self._parts
         stamp = self._stamp(request)
         scope = await self._stored.scope(request)
@@ -233,7 +235,7 @@ class Loader:
                 )
             case Validate(_, forward) | Load(_, forward):
                 wants_pixels = up_to == CARRIED
-                loaded = await self._ask(request, scope, found, decision, stamp, flight, wants_pixels=wants_pixels)
+                loaded = await self._ask(request, way, scope, found, decision, stamp, flight, wants_pixels=wants_pixels)
                 self._give_back_lease(loaded)
                 # A copy: who asks the same question under another policy has read the disk on its own.
                 metrics = loaded.metrics.copy()
@@ -362,6 +364,7 @@ class Loader:
     async def _ask(
         self,
         request: ImageRequest,
+        way: Hashable,
         scope: str,
         found: Found,
         decision: Validate | Load,
@@ -373,7 +376,7 @@ class Loader:
     ) -> Loaded:
         asked, entry = question(request, decision.fields), found.entry
         basis = (entry.checksum, entry.etag) if entry is not None else None
-        key = ("network", scope, asked.headers, basis, is_plain, *self._way_of(request))
+        key = ("network", scope, asked.headers.pairs and asked.headers, basis, is_plain, way)
         work = partial(self._fetch, request, scope, found, asked, stamp, is_plain, wants_pixels)
         return await self._parts.flights.join(key, work, listener, about=request.about)
 

@@ -32,11 +32,8 @@ def request_for(
     key_for_url: Callable[[str], str],
     policy: CachePolicy,
     timeout: float | None,
-    protection: Protection | None = None,
-    max_retry_after: float | None = None,
 ) -> ImageRequest:
     """The request that a call means; ``policy`` and ``timeout`` are the manager's, for where the call says nothing.
-    ``protection`` and ``max_retry_after`` are a prefetch's.
 
     Raises InvalidURLError for the URL, TypeError for an option that does not exist or is of a wrong type,
     ValueError for a wrong value or a contradiction.
@@ -44,23 +41,56 @@ def request_for(
     text = check_url(url)
     if unknown := options.keys() - _OPTION_NAMES:
         raise TypeError(f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_OPTION_NAMES))}")
-    key = options["cache_key"] if "cache_key" in options else key_for_url(text)
-    if not isinstance(key, str) or not key:
-        raise ValueError(f"a cache key is a text that is not empty, not {key!r}")
+    key = _checked_key(options["cache_key"] if "cache_key" in options else key_for_url(text))
     chosen, given = policy, _NOTHING_GIVEN
     if options:
         chosen = _policy(options, policy)
         _check_demands(options, chosen)
         given = {name: _CHECKED[name](value) for name, value in options.items() if name in _CHECKED}
-    request = ImageRequest(
-        text,
-        key,
-        hash_for_key(key),
-        chosen,
-        **{"timeout": timeout, "protection": protection, "max_retry_after": max_retry_after, **given},
-    )
+    if "timeout" not in given:
+        given = {"timeout": timeout, **given}
+    request = ImageRequest(text, key, hash_for_key(key), chosen, **given)
     urls = options.get("alternatives", ())
     return replace(request, alternatives=_alternatives(urls, request, key_for_url)) if urls else request
+
+
+def prefetch_requests(
+    options: FetchOptions,
+    *,
+    key_for_url: Callable[[str], str],
+    policy: CachePolicy,
+    protection: Protection,
+    max_retry_after: float,
+) -> Callable[[object], ImageRequest]:
+    """What makes the request for each URL of a prefetch: its options, all of them given, are checked once for all.
+
+    A partition that is a function is called for each URL. What is returned raises InvalidURLError.
+    """
+    chosen = _policy(options, policy)
+    given = {name: _CHECKED[name](value) for name, value in options.items() if name in _CHECKED and name != "partition"}
+    partition = options["partition"]
+
+    def request(url: object) -> ImageRequest:
+        text = check_url(url)
+        key = _checked_key(key_for_url(text))
+        return ImageRequest(
+            text,
+            key,
+            hash_for_key(key),
+            chosen,
+            partition=_partition(partition),
+            protection=protection,
+            max_retry_after=max_retry_after,
+            **given,
+        )
+
+    return request
+
+
+def _checked_key(key: object) -> str:
+    if not isinstance(key, str) or not key:
+        raise ValueError(f"a cache key is a text that is not empty, not {key!r}")
+    return key
 
 
 def check_timeout(timeout: float | None) -> float | None:

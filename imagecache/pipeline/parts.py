@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..clock import Clock
+from ..clock import Clock, Deadlines
 from ..delegate import Delegates
 from ..entry import Entry
 from ..expiration import StorageExpiration
 from ..headers import Headers
 from ..keys import userinfo_of
 from ..metrics import Counters
-from ..protocols import CacheSerializer
-from ..request import ImageRequest
+from ..protocols import CacheSerializer, ImageProcessor
+from ..request import CachePolicy, FetchOptions, ImageMode, ImageRequest, Priority
 from .cached import CachedImage, Currency
 from .flight import FlightTable
 from .workers import Workers
@@ -43,6 +43,7 @@ class Parts:
     """One manager's parts."""
 
     clock: Clock
+    deadlines: Deadlines
     cache: ImageCache[CachedImage]
     downloader: ImageDownloader
     workers: Workers
@@ -110,7 +111,52 @@ def memory_key(request: ImageRequest, processors: int | None = None) -> Hashable
     """
     applied = request.processors[:processors]
     userinfo = userinfo_of(request.url)
-    if not applied and request.mode == "auto" and not (request.headers or request.partition or userinfo):
-        return request.key
-    identifiers = tuple(processor.identifier for processor in applied)
-    return (request.key, request.partition, userinfo, request.headers, request.mode, identifiers)
+    if not (request.headers.pairs or request.partition or userinfo):
+        return _everybodys_key(request.key, request.mode, applied)
+    identifiers = tuple([processor.identifier for processor in applied])
+    return (request.key, request.mode, identifiers, request.partition, userinfo, request.headers)
+
+
+def memory_key_of_call(url: str, options: FetchOptions) -> Hashable | None:
+    """Where memory keeps what a call of a URL that is its own key asks for, if its options say no more than what is
+    made of the image and how patiently it is fetched; None for all others.
+
+    An image is looked for under it before a request is made of the options, which takes many times as long. Whatever is
+    not plainly right gets None here too, and is told by those who look closer.
+    """
+    mode: Any = "auto"
+    processors: Any = ()
+    value: Any
+    for name, value in options.items():
+        if name == "processors":
+            processors = value
+        elif name == "mode":
+            mode = value
+        elif name == "policy":
+            if value not in SERVED_FROM_MEMORY:
+                return None
+        elif name == "force_refresh":
+            if value is not False:
+                return None
+        elif name == "timeout":
+            if value is not None and not (type(value) in _NUMBERS and value > 0):
+                return None
+        elif name == "priority":
+            if type(value) is not Priority:
+                return None
+        elif name != "progress":
+            return None
+    # An iterator can be gone through but once.
+    return _everybodys_key(url, mode, processors) if isinstance(processors, _LISTS) else None
+
+
+SERVED_FROM_MEMORY = (CachePolicy.CACHE_ELSE_LOAD, CachePolicy.CACHE_ONLY)
+"""The policies under which an image in memory is an answer, whatever HTTP says of it."""
+_NUMBERS = (int, float)
+_LISTS = (list, tuple)
+
+
+def _everybodys_key(key: str, mode: ImageMode, processors: Sequence[ImageProcessor]) -> Hashable:
+    if not processors and mode == "auto":
+        return key
+    return (key, mode, tuple([processor.identifier for processor in processors]))

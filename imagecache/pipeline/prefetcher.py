@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, TypedDict
+from typing import TypedDict
 
 from ..entry import Protection, RowKey
 from ..errors import ImageCacheError, ManagerClosedError, StorageError
@@ -55,21 +55,16 @@ class PrefetchOptions(TypedDict, total=False):
     timeout: float | None
 
 
-class RequestMaker(Protocol):
-    """A manager's way to make a request of a call's options."""
-
-    def __call__(
-        self, url: object, options: FetchOptions, *, protection: Protection | None, max_retry_after: float | None
-    ) -> ImageRequest: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """What a prefetch works with: a manager's parts, and its ways to make a request and its caller of options."""
+    """What a prefetch works with: a manager's parts, and its ways to make requests of options, and a request's caller.
+
+    ``requests`` takes the options, what protects the job's own images, and the longest Retry-After in seconds.
+    """
 
     parts: Parts
     loader: Loader
-    request: RequestMaker
+    requests: Callable[[FetchOptions, Protection, float], Callable[[object], ImageRequest]]
     caller: Callable[[ImageRequest], Caller]
 
 
@@ -119,9 +114,11 @@ class ImagePrefetcher:
             raise RuntimeError("a prefetch runs once; call prefetch() again")
         self._has_started = True
         crew = await self._find_crew()
+        # A prefetch has time: whatever the server asks to wait fits, if it fits the timeout.
+        request_for = crew.requests(self._options, self._protection, self._patience)
         monotonic = crew.parts.clock.monotonic
         started = monotonic()
-        source = _each(self._urls)
+        source = _each_to_come(self._urls) if isinstance(self._urls, AsyncIterable) else _each(self._urls)
         turn = asyncio.Lock()
         done: asyncio.Queue[PrefetchOutcome | None] = asyncio.Queue()
 
@@ -142,8 +139,11 @@ class ImagePrefetcher:
         async def work() -> None:
             behind: deque[PrefetchOutcome | _Writing] = deque()
             all_behind.append(behind)
-            while not self._is_stopping and (url := await self._next(source, turn)) is not _END:
-                outcome = await self._fetch_one(crew, url)
+            while not self._is_stopping:
+                url = await self._next(source, turn) if isinstance(source, AsyncIterator) else next(source, _END)
+                if url is _END:
+                    break
+                outcome = await self._fetch_one(crew, url, request_for)
                 behind.append(outcome)
                 if isinstance(outcome, _Writing):
                     outcome.stored.add_done_callback(lambda _: tell(behind))
@@ -191,11 +191,12 @@ class ImagePrefetcher:
         for worker in self._idle:
             worker.cancel()
 
-    async def _fetch_one(self, crew: Crew, url: object) -> PrefetchOutcome | _Writing:
+    async def _fetch_one(
+        self, crew: Crew, url: object, request_for: Callable[[object], ImageRequest]
+    ) -> PrefetchOutcome | _Writing:
         shown = display_url(url) if isinstance(url, str) else repr(url)
         try:
-            # A prefetch has time: whatever the server asks to wait fits, if it fits the timeout.
-            request = crew.request(url, self._options, protection=self._protection, max_retry_after=self._patience)
+            request = request_for(url)
             caller = crew.caller(request)
             loaded = await crew.loader.load(request, caller, up_to=NO_BODY)
             if loaded.revalidated and await self._has_gone(loaded):
@@ -206,6 +207,8 @@ class ImagePrefetcher:
             raise
         except ImageCacheError as error:
             crew.parts.counters.failures += 1
+            # What fails at once, thousands in a row, must not keep the loop from everybody else.
+            await asyncio.sleep(0)
             return PrefetchOutcome(shown, PrefetchStatus.FAILED, error=error)
         return self._outcome(shown, loaded, has_joined=caller.has_joined_others)
 
@@ -257,13 +260,14 @@ async def _is_written(behind: PrefetchOutcome | _Writing) -> None:
         await asyncio.wait([behind.stored])
 
 
-async def _each(urls: Urls) -> AsyncIterator[object]:
-    if isinstance(urls, AsyncIterable):
-        async for url in urls:
-            yield url
-    else:
-        for url in urls:
-            yield url
+def _each(urls: Iterable[str]) -> Iterator[object]:
+    # Not its own iterator, which might go on after an error.
+    yield from urls
+
+
+async def _each_to_come(urls: AsyncIterable[str]) -> AsyncIterator[object]:
+    async for url in urls:
+        yield url
 
 
 def _checked(options: PrefetchOptions) -> tuple[int, FetchOptions]:

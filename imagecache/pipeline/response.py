@@ -204,7 +204,7 @@ class ResponseStage:
             headers=asked.request.headers.without("cache-control", "pragma", "range", "if-range", *_OWN_CONDITIONS),
         )
         behind, url = replace(asked, request=request, method="GET"), display_url(request.url)
-        caller = Caller(self._parts.clock, timeout=request.timeout, url=url)
+        caller = Caller(self._parts.deadlines, timeout=request.timeout, url=url)
         key = ("response behind", request.url, request.headers, asked.scope, self._parts.downloader.modifiers_version)
         try:
             await self._parts.flights.join(key, partial(self._answer, behind), caller, about=request.about)

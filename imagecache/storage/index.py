@@ -111,7 +111,7 @@ class Index:
         try:
             create_or_check(self._db, path, secret)
             # In this order: a change that comes between the two is then read again, not missed.
-            self._data_version = self._version()
+            self._data_version = self.version()
             self.last_change: int = self._db.execute("SELECT ifnull(max(seq), 0) FROM changes").fetchone()[0]
         except BaseException:
             self._db.close()
@@ -257,6 +257,16 @@ class Index:
             (etag, seal(metadata), metadata, row.row_id),
         )
 
+    def count(self) -> int:
+        """How many rows there are."""
+        return totals_of(self._db)[0]
+
+    def numbers_after(self, number: int, limit: int) -> list[int]:
+        """The next of the numbers that rows are looked up by, ascending."""
+        # Walks the one index that has all it asks for.
+        statement = "SELECT key FROM entries INDEXED BY entries_by_key WHERE key > ? ORDER BY key LIMIT ?"
+        return [key for (key,) in self._db.execute(statement, (number, limit))]
+
     def unreadable(self, key_hash: str) -> list[int]:
         """The ids of rows whose metadata is damaged."""
         return rows_of_key(self._db, key_hash)[1]
@@ -311,7 +321,7 @@ class Index:
 
     def changes(self) -> list[tuple[str, str | None]]:
         """What other processes stored, removed or cleared since the last call: key hash and checksum, None for gone."""
-        version = self._version()
+        version = self.version()
         if version == self._data_version:
             return []
         self._data_version = version
@@ -361,7 +371,7 @@ class Index:
         self._db.executescript(f"PRAGMA incremental_vacuum({min(pages, spare)})")
         return bool(spare > pages)
 
-    def _version(self) -> int:
+    def version(self) -> int:
         return self._pragma("data_version")
 
     def _pragma(self, name: str) -> int:

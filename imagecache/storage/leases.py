@@ -33,7 +33,7 @@ class Leases:
 
         def ask(index: Index) -> bool:
             # Who waited behind another one that asked, or that found the index held, need not do so again.
-            if not self._is_shared(store) or store.writer.is_held_up:
+            if not self._is_shared(store, index) or store.writer.is_held_up:
                 return True
             try:
                 with index.transaction():
@@ -45,7 +45,7 @@ class Leases:
                 store.writer.is_held_up = is_busy(error)
                 raise
 
-        if store.writer.is_held_up or self._is_known_alone():
+        if store.writer.is_held_up or self.is_known_alone:
             return True
         try:
             return await store.writer.call(ask)
@@ -63,13 +63,19 @@ class Leases:
 
         store.writer.start(give_back)
 
-    def _is_known_alone(self) -> bool:
+    @property
+    def is_known_alone(self) -> bool:
+        """Whether nobody else had the folder open a moment ago."""
         return not self.has_company and self._clock.monotonic() - self._seen < COMPANY_SECONDS
 
-    def _is_shared(self, store: Store) -> bool:
+    def _is_shared(self, store: Store, index: Index) -> bool:
         # In the writer's thread: of many that ask at once, the first one looks.
         now = self._clock.monotonic()
         if now - self._seen >= COMPANY_SECONDS:
             self.has_company = store.has_company()
+            if self.has_company:
+                store.absence.forget()
+            else:
+                store.learn_absence(index)
             self._seen = now
         return self.has_company

@@ -23,6 +23,8 @@ DEFAULT_EXPIRATION = StorageExpiration.after_seconds(300)
 
 SWEEP_INTERVAL = 120.0
 """Seconds between two sweeps of what has expired: Kingfisher's ``MemoryStorage.Config.cleanInterval``."""
+SWEPT_AT_ONCE = 500
+"""Groups, which are images most often, in one turn of the loop: well under a millisecond."""
 
 
 class _Item(Generic[V]):
@@ -110,6 +112,9 @@ class MemoryStorage(Generic[V]):
         # queued there, and taken out of the tables here, on the loop.
         self._dead: deque[_Remembered[V]] = deque()
         self._timer: TimerHandle | None = None
+        # Groups that the sweep under way has not come to, and whether anything here expires by itself.
+        self._to_sweep: list[str] = []
+        self._may_expire = False
 
     def get(self, key: Hashable, extension: AccessExtension | None = None) -> V | None:
         """The value, or None; a hit makes it the most recently used and extends its expiration.
@@ -223,10 +228,22 @@ class MemoryStorage(Generic[V]):
         self._weak.clear()
         self._groups.clear()
         self._dead.clear()
+        self._to_sweep = []
         self._cost = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def drop_some(self, cost: int) -> bool:
+        """Forget values until what went costs so much; whether any are left. Nobody is told of what goes.
+
+        For whoever forgets all of them and does not want to do it at one go: to free pixels takes its time.
+        """
+        left = self._cost - cost
+        # The newest first: the allocator gives back what is free at the end of a heap, and else all of it at last.
+        while self._items and self._cost > left:
+            self._drop(next(reversed(self._items)))
+        return bool(self._items)
 
     def shrink(self, down_to: int) -> int:
         """Evict the least recently used until the costs add up to ``down_to`` at most; how many values went.
@@ -240,13 +257,18 @@ class MemoryStorage(Generic[V]):
     def sweep(self) -> int:
         """Drop what has expired; how many values went. `get` never returns them, but they cost until then."""
         self._bury()
-        now = self._monotonic()
-        # Looking at `until` first, which is never later, spares most values the call.
-        expired = [key for key, item in self._items.items() if now >= item.until and now >= item.expires()]
-        expired += [key for key, remembered in self._weak.items() if now >= remembered.item.expires()]
-        for key in expired:
-            self._drop(key)
-        return len(expired)
+        return sum(map(self._sweep_group, list(self._groups)))
+
+    def _sweep_group(self, group: str) -> int:
+        now, gone = self._monotonic(), 0
+        for key in list(self._groups.get(group, ())):
+            expires = self._item(key).expires()
+            if now >= expires:
+                self._drop(key)
+                gone += 1
+            elif expires < math.inf and key in self._items:
+                self._may_expire = True
+        return gone
 
     @property
     def limit(self) -> int:
@@ -300,8 +322,10 @@ class MemoryStorage(Generic[V]):
         self._cost += item.cost
         self._groups.setdefault(item.group, {})[key] = None
         self._evict()
-        if self._timer is None and item.expires() < math.inf:
-            self._arm()
+        if item.expires() < math.inf:
+            self._may_expire = True
+            if self._timer is None:
+                self._arm(SWEEP_INTERVAL, self._tick)
 
     def _evict(self, down_to: int | None = None) -> None:
         groups: dict[str, None] = {}
@@ -387,20 +411,30 @@ class MemoryStorage(Generic[V]):
                 del self._weak[remembered.key]
                 self._leave_group(remembered.key, remembered.item.group)
 
-    def _arm(self) -> None:
+    def _arm(self, seconds: float, method: Callable[[], None]) -> None:
         """See to it that what expires leaves memory without being asked for, as long as anything here can expire."""
         # What the timer knows must keep neither a storage that nobody closed nor a caller's context alive.
-        tick = weakref.WeakMethod(self._tick)
+        tick = weakref.WeakMethod(method)
         try:
             self._timer = Context().run(
-                self._clock.call_at, self._monotonic() + SWEEP_INTERVAL, lambda: (method := tick()) and method()
+                self._clock.call_at, self._monotonic() + seconds, lambda: (method := tick()) and method()
             )
         except RuntimeError:
             # No loop runs here: whoever works without one sweeps by hand.
             self._timer = None
 
     def _tick(self) -> None:
+        self._bury()
+        self._may_expire = False
+        self._to_sweep = list(self._groups)
+        self._sweep_on()
+
+    def _sweep_on(self) -> None:
+        """Some of them, then somebody else's turn: of a hundred thousand, all at once would hold the loop."""
         self._timer = None
-        self.sweep()
-        if any(item.expires() < math.inf for item in self._items.values()):
-            self._arm()
+        for _ in range(min(SWEPT_AT_ONCE, len(self._to_sweep))):
+            self._sweep_group(self._to_sweep.pop())
+        if self._to_sweep:
+            self._arm(0.0, self._sweep_on)
+        elif self._may_expire:
+            self._arm(SWEEP_INTERVAL, self._tick)

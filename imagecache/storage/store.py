@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..clock import Clock
+from .absence import Absence
 from .fault_log import FaultLog
 from .folder import Folder
 from .fork_gate import ForkGate
@@ -62,6 +63,7 @@ class Store:
         self.readers = Readers(
             self._keeper, self.writer.queue, self.faults, self._drop_damaged, self.writer.did_fail_to_read, self._gate
         )
+        self.absence = Absence()
         # Who never closes still leaves nothing open when the interpreter ends, after the writer's last job.
         self._at_exit = weakref.finalize(self, _close_at_exit, self._keeper, self.readers, self.pid)
         self._has_begun = False
@@ -130,6 +132,16 @@ class Store:
     def has_company(self) -> bool:
         """Whether other writers have the folder open: in this process by another name, or elsewhere."""
         return bool(self._keeper.living_writers())
+
+    def lacks(self, key_hash: str) -> bool:
+        """Whether it is known, without a look, that nothing is stored under a key hash by this process or before."""
+        opened = self._keeper.opened
+        return opened is not None and self.absence.holds(key_hash, opened[0])
+
+    def learn_absence(self, index: Index) -> None:
+        """See to it that `lacks` knows of this index; in the writer's thread, which is given back now and then."""
+        if self.absence.learn(index, self.epoch, self.writer.queue.key_hashes):
+            self.writer.start(self.learn_absence)
 
     async def close(self) -> None:
         """Write what is queued, and close everything."""

@@ -153,6 +153,11 @@ class WriteQueue:
         with self._lock:
             self._touched_before = {}
 
+    def key_hashes(self) -> list[str]:
+        """Of all that waits."""
+        with self._lock:
+            return list(self._by_key)
+
     def pending(self, key_hash: str) -> Pending:
         """What waits for a key hash. To be asked before the index: what was written in between is then seen twice,
         where it would else be seen nowhere."""

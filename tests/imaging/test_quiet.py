@@ -18,7 +18,7 @@ from imagecache.errors import ImageError
 from imagecache.imaging.animation import open_animation
 from imagecache.imaging.decode import DecodeOptions, decode
 from imagecache.imaging.limits import ImageLimits
-from imagecache.imaging.quiet import quiet
+from imagecache.imaging.quiet import Quiet
 
 from .samples import FORMATS, LIMITS, URL, animated, decoded, pattern, sample, saved
 
@@ -101,7 +101,7 @@ def test_everybody_else_is_warned_as_ever_while_we_decode(name: str) -> None:
     in_quiet, may_leave = threading.Event(), threading.Event()
 
     def decode_for_us() -> None:
-        with quiet():
+        with Quiet():
             in_quiet.set()
             may_leave.wait(10)
 
@@ -133,11 +133,11 @@ def test_the_rest_of_warnings_is_the_standard_librarys() -> None:
 
 
 def test_quiet_ends_with_its_block_and_may_be_nested() -> None:
-    with quiet():
-        with quiet():
+    with Quiet():
+        with Quiet():
             pass
         assert not warns(WARNED_OF["icon"])
-    with pytest.raises(ZeroDivisionError), quiet():
+    with pytest.raises(ZeroDivisionError), Quiet():
         raise ZeroDivisionError
     assert warns(WARNED_OF["icon"])
 

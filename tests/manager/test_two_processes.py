@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imagecache import Custom, FormatCacheSerializer, ImageManager, ServedFrom
+from imagecache import CachePolicy, Custom, FormatCacheSerializer, ImageManager, ServedFrom
 from imagecache.testing import ImageServer, picture
 
 OLD, NEW = picture(30, 30, seed=1), picture(31, 31, seed=2)
@@ -127,3 +127,20 @@ async def test_nor_does_a_force_refresh_find_it(server: ImageServer, images: Ima
     result = await images.fetch(url, processors=slow.processors, force_refresh=True)
     assert server.requests[-1].status == 304
     assert result.image.size == (31, 31)
+
+
+async def test_who_takes_only_what_is_stored_finds_what_another_process_stored_a_moment_ago(
+    server: ImageServer, images: ImageManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A miss, so that all that is not there is known for as long as this takes.
+    monkeypatch.setattr("imagecache.storage.leases.COMPANY_SECONDS", 3600.0)
+    await images.fetch_image(server.add("/first.png", OLD))
+    url = server.add("/x.png", NEW)
+    request = images._request(url, {})
+    assert images.cache.disk.lacks(request.key_hash)
+    await reload_elsewhere(url, tmp_path)
+
+    assert (await images.fetch_image(url, policy=CachePolicy.CACHE_ONLY)).size == (31, 31)
+    headers = {"Cache-Control": "only-if-cached"}
+    images.clear_memory()
+    assert (await images.fetch_image(url, headers=headers)).size == (31, 31)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from hypothesis import settings, strategies as st
@@ -16,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from imagecache.clock import SystemClock
 from imagecache.expiration import StorageExpiration
 from imagecache.storage.memory import SWEEP_INTERVAL, MemoryStorage
-from imagecache.testing.clock import FakeClock
+from imagecache.testing.clock import FakeClock, FakeTimer
 
 
 class Value:
@@ -258,6 +260,31 @@ def test_what_expires_leaves_without_being_asked_for(memory: MemoryStorage[Value
     clock.advance(SWEEP_INTERVAL)
     assert (memory.cost, len(memory)) == (0, 0)
     assert clock.pending == 0, "nothing is left to wait for"
+
+
+def test_a_sweep_of_many_gives_the_loop_back_in_between(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagecache.storage.memory.SWEPT_AT_ONCE", 10)
+    memory = MemoryStorage[Value](10_000, clock=clock, expiration=StorageExpiration.after_seconds(60))
+    kept = [put(memory, str(number)) for number in range(95)]
+    left: list[int] = []
+    call_at = clock.call_at
+
+    def noted(when: float, callback: Callable[[], object]) -> FakeTimer:
+        left.append(len(memory))
+        return call_at(when, callback)
+
+    clock.advance(SWEEP_INTERVAL / 2)
+    late = put(memory, "late", expiration=StorageExpiration.after_seconds(90))
+    monkeypatch.setattr(clock, "call_at", noted)
+    clock.advance(SWEEP_INTERVAL / 2)
+
+    assert left[-1] == 1
+    assert all(before - after <= 10 for before, after in pairwise([len(kept) + 1, *left]))
+    assert memory.peek("late") is late
+    # And again, for the one that is left.
+    clock.advance(SWEEP_INTERVAL)
+    assert len(memory) == 0
+    assert clock.pending == 0
 
 
 def test_a_hit_is_counted_by_the_sweep(memory: MemoryStorage[Value], clock: FakeClock) -> None:

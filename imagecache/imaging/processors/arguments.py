@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from PIL import ImageColor
@@ -50,12 +51,14 @@ def checked_colour(name: str, value: object) -> tuple[int, int, int, int]:
     return red, green, blue, alpha
 
 
-def name_of(kind: type, *arguments: object) -> str:
-    """The identifier of a processor: its class and what makes it other than its like.
+# Asked of each processor at each call, memory hits among them. By type, too: True is another text than 1.
+@functools.lru_cache(maxsize=1024, typed=True)
+def name_of(kind: str, *arguments: object) -> str:
+    """The identifier of a processor: its class's name and what makes it other than its like.
 
     Numbers are written without the noise of floats: 0.1 + 0.2 is 0.3, and 20.0 is 20.
     """
-    return f"{kind.__name__}({','.join(_text(argument) for argument in arguments)})"
+    return f"{kind}({','.join(_text(argument) for argument in arguments)})"
 
 
 def _text(argument: object) -> str:

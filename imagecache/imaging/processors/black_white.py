@@ -22,7 +22,7 @@ class BlackWhite:
 
     @property
     def identifier(self) -> str:
-        return name_of(type(self))
+        return name_of(type(self).__name__)
 
     def process(self, image: Image.Image) -> Image.Image:
         return ColorControls(saturation=0.0, exposure=_EXPOSURE).process(image)

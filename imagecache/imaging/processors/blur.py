@@ -26,7 +26,7 @@ class Blur:
 
     @property
     def identifier(self) -> str:
-        return name_of(type(self), self.radius)
+        return name_of(type(self).__name__, self.radius)
 
     def process(self, image: Image.Image) -> Image.Image:
         image = to_simple(image)

@@ -31,7 +31,7 @@ class Border:
 
     @property
     def identifier(self) -> str:
-        return name_of(type(self), self.width, self.color, self.radius)
+        return name_of(type(self).__name__, self.width, self.color, self.radius)
 
     def process(self, image: Image.Image) -> Image.Image:
         base, alpha = split(image)

@@ -28,7 +28,7 @@ class Circle:
 
     @property
     def identifier(self) -> str:
-        return name_of(type(self), self.background)
+        return name_of(type(self).__name__, self.background)
 
     def process(self, image: Image.Image) -> Image.Image:
         side = min(image.size)

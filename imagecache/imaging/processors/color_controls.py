@@ -35,7 +35,7 @@ class ColorControls:
 
     @property
     def identifier(self) -> str:
-        return name_of(type(self), self.brightness, self.contrast, self.saturation, self.exposure)
+        return name_of(type(self).__name__, self.brightness, self.contrast, self.saturation, self.exposure)
 
     def process(self, image: Image.Image) -> Image.Image:
         base, alpha = split(image)

@@ -35,7 +35,7 @@ class Crop:
 
     @property
     def identifier(self) -> str:
-        return name_of(type(self), self.width, self.height, self.anchor)
+        return name_of(type(self).__name__, self.width, self.height, self.anchor)
 
     def process(self, image: Image.Image) -> Image.Image:
         box = self.box_in(image.size)

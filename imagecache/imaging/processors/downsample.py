@@ -37,7 +37,7 @@ class Downsample:
 
     @property
     def identifier(self) -> str:
-        return name_of(type(self), self.width, self.height)
+        return name_of(type(self).__name__, self.width, self.height)
 
     def process(self, image: Image.Image) -> Image.Image:
         # Fitted from the size before the draft: rounding the shape twice could end a pixel off.

@@ -27,7 +27,7 @@ class Overlay:
 
     @property
     def identifier(self) -> str:
-        return name_of(type(self), self.color, self.fraction)
+        return name_of(type(self).__name__, self.color, self.fraction)
 
     def process(self, image: Image.Image) -> Image.Image:
         base, alpha = split(image)

@@ -41,7 +41,7 @@ class Resize:
 
     @property
     def identifier(self) -> str:
-        return name_of(type(self), self.width, self.height, self.mode)
+        return name_of(type(self).__name__, self.width, self.height, self.mode)
 
     def process(self, image: Image.Image) -> Image.Image:
         target = self.target_of(image.size)

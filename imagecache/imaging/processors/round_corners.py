@@ -39,7 +39,7 @@ class RoundCorners:
     @property
     def identifier(self) -> str:
         corners = "all" if self.corners == ALL_CORNERS else "+".join(self.corners)
-        return name_of(type(self), self.radius, corners, self.background)
+        return name_of(type(self).__name__, self.radius, corners, self.background)
 
     def process(self, image: Image.Image) -> Image.Image:
         base, alpha = split(image)

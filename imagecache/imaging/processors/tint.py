@@ -25,7 +25,7 @@ class Tint:
 
     @property
     def identifier(self) -> str:
-        return name_of(type(self), self.color)
+        return name_of(type(self).__name__, self.color)
 
     def process(self, image: Image.Image) -> Image.Image:
         base, alpha = split(image)
