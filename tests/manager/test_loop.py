@@ -265,6 +265,16 @@ async def many_callers(images: ImageManager, site: Site) -> None:
     await asyncio.gather(*(images.fetch_image(site.large) for _ in range(40)))
 
 
+async def cancelled(images: ImageManager, site: Site) -> None:
+    gate = site.server.hold("/small.jpg")
+    calls = [asyncio.create_task(images.fetch_image(f"{site.small}?{number}")) for number in range(4)]
+    while images.downloader.active < len(calls):  # noqa: ASYNC110  # nobody tells of it
+        await asyncio.sleep(0)
+    images.cancel_all()
+    await asyncio.gather(*calls, return_exceptions=True)
+    gate.open()
+
+
 async def housekeeping(images: ImageManager, site: Site) -> None:
     await images.prefetch(site.many)
     await images.fetch_image(site.long)
@@ -281,7 +291,7 @@ WORK: dict[str, Work] = {
     work.__name__: work
     for work in (
         cold, cold_large, cold_spooled, cold_coded, bytes_and_files, disk_hits, memory_hits, force_refreshes,
-        another_image_in_its_place, processors, animations, prefetches, many_callers, housekeeping,
+        another_image_in_its_place, processors, animations, prefetches, many_callers, cancelled, housekeeping,
     )
 }  # fmt: skip
 each_work = pytest.mark.parametrize("work", WORK.values(), ids=WORK)
