@@ -392,8 +392,8 @@ class Loader:
         flight: Flight[Loaded],
     ) -> Loaded:
         """One question to the server, and a second, plain one if a 304 speaks of nothing that is stored."""
-        entry, secret = found.entry, await self._parts.cache.disk.secret()
-        beginnings = StoredParts(self._parts, self._keeping, request, scope, stamp, found.beginnings, secret=secret)
+        entry = found.entry
+        beginnings = StoredParts(self._parts, self._keeping, request, scope, stamp, found.beginnings)
         download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=is_plain)
         if download.status == 304:
             sent, received = download.request.headers, download.headers
@@ -406,16 +406,14 @@ class Loader:
                 return self._answers.not_modified(request, entry, download, stamp)
             download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=True)
         try:
-            loaded = await self._received(
-                request, scope, entry, download, beginnings, secret, wants_pixels=wants_pixels
-            )
+            loaded = await self._received(request, scope, entry, download, beginnings, wants_pixels=wants_pixels)
         except ImageError:
             beginnings.forget()
             if not download.resumed_at:
                 raise
             # Whoever vouched for it: beginning and rest make no image.
             download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=True)
-            loaded = await self._received(request, scope, entry, download, beginnings, secret)
+            loaded = await self._received(request, scope, entry, download, beginnings)
         # What replaces stored bytes that were of no use is not to be read from there again.
         return loaded if is_plain else await self._put_down(loaded)
 
@@ -426,7 +424,6 @@ class Loader:
         previous: Entry | None,
         download: Download,
         beginnings: StoredParts,
-        secret: bytes,
         *,
         wants_pixels: bool = False,
     ) -> Loaded:
@@ -446,6 +443,8 @@ class Loader:
             else:
                 checksum, header = await parts.workers.run(_inspect, download.body, limits, url)
             beginnings.finish()
+            # Not before, and only if it is needed: the first download into a new folder goes on while that is made.
+            secret = await parts.cache.disk.secret() if "vary" in download.headers else b""
             return self._answers.received(request, scope, previous, download, checksum, header, decoded, secret=secret)
         finally:
             if download.spool is not None:

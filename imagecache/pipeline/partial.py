@@ -91,15 +91,12 @@ class StoredParts:
         scope: str,
         stamp: Stamp,
         found: Sequence[Entry],
-        *,
-        secret: bytes,
     ) -> None:
         self._parts = parts
         self._keeping = keeping
         self._request = request
         self._scope = scope
         self._stamp = stamp
-        self._secret = secret
         now = parts.clock.time()
         self._usable = [] if request.policy in _NEVER_FOUND else [e for e in found if e.stored_until > now]
         self._rows = list(found)
@@ -110,7 +107,10 @@ class StoredParts:
 
     async def find(self, request: DownloadRequest) -> Part | None:
         """The beginning that is kept of the answer to this request, put together from what lies on disk."""
-        mine = [e for e in self._usable if e.row.vary.startswith(self._way(request, e.vary_fields, e.headers))]
+        if not self._usable:
+            return None
+        secret = await self._parts.cache.disk.secret()
+        mine = [e for e in self._usable if e.row.vary.startswith(_way(request, e.vary_fields, e.headers, secret))]
         first = next((e for e in mine if _place(e)[0] == 0), None)
         if first is None:
             return None
@@ -169,13 +169,12 @@ class StoredParts:
         async with self._turn:
             # One after the other: what lies behind a gap is of no use.
             body, checksum = await parts.workers.run(_read_and_hash, read)
-        entry = Answers(parts).entry(
-            self._request, self._scope, head, checksum, secret=self._secret, namespace="partial"
-        )
+            secret = await parts.cache.disk.secret()
+        entry = Answers(parts).entry(self._request, self._scope, head, checksum, secret=secret, namespace="partial")
         if era != self._era or not parts.currency.is_current(replace(self._stamp, entry=entry)):
             # Come to its end, removed or replaced meanwhile.
             return
-        way = self._way(head.request, entry.vary_fields, entry.headers)
+        way = _way(head.request, entry.vary_fields, entry.headers, secret)
         place = f"bytes {start}-{start + len(body) - 1}/{'*' if total is None else total}"
         entry = replace(
             entry,
@@ -188,15 +187,16 @@ class StoredParts:
         self._rows.append(entry)
         parts.cache.disk.put(entry, body)
 
-    def _way(self, request: DownloadRequest, known: VaryFields, received: Headers) -> str:
-        """What tells this request's beginnings from others of the same key: a modifier may sign URLs, and what it adds
-        is no business of the disk, so a keyed digest stands for the URL."""
-        fields = vary_fields(request.headers, received, secret=self._secret)
-        if fields != known:
-            return "none"
-        text = "\n".join([request.url, *(f"{name}: {value}" for name, value in fields)])
-        digest = hmac.new(self._secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
-        return digest[:_DIGEST_LENGTH] + "@"
+
+def _way(request: DownloadRequest, known: VaryFields, received: Headers, secret: bytes) -> str:
+    """What tells this request's beginnings from others of the same key: a modifier may sign URLs, and what it adds is
+    no business of the disk, so a keyed digest stands for the URL."""
+    fields = vary_fields(request.headers, received, secret=secret)
+    if fields != known:
+        return "none"
+    text = "\n".join([request.url, *(f"{name}: {value}" for name, value in fields)])
+    digest = hmac.new(secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    return digest[:_DIGEST_LENGTH] + "@"
 
 
 def _place(entry: Entry) -> tuple[int, int, int | None]:

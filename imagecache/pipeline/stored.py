@@ -56,8 +56,12 @@ class StoredAnswers:
         """The stored answer that the request selects (RFC 9111, 4.1)."""
         # Who takes nothing but what is stored wants to know of what others stored a moment ago, too.
         is_only = request.policy is CachePolicy.CACHE_ONLY or directives_of(request).only_if_cached
-        if not is_only and self._parts.cache.disk.lacks(request.key_hash):
-            return Found()
+        disk = self._parts.cache.disk
+        if not is_only:
+            if not disk.has_looked:
+                await disk.look()
+            if disk.lacks(request.key_hash):
+                return Found()
         parts, seen, partial = self._parts, list[Entry](), list[Entry]()
         headers, as_sent = parts.asked_headers(request), False
         secret = await parts.cache.disk.secret()

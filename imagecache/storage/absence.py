@@ -59,6 +59,11 @@ class Absence:
 
     # From any thread
 
+    def holds_in_new_folder(self, key_hash: str) -> bool:
+        """Whether nothing waits to be stored under a key hash, where there was no folder when this was made."""
+        places, mask = self._table
+        return not places[number_of(key_hash) & mask]
+
     def holds(self, key_hash: str, epoch: int) -> bool:
         """Whether nothing is stored under a key hash in that opening of the index; False where nobody knows."""
         places, mask = self._table

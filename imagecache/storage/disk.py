@@ -171,10 +171,24 @@ class DiskStorage:
         What another process stored within the last second may be overlooked.
         """
         store = self._own_store
-        if store is None or self._is_closed or not (self._leases.is_known_alone and store.lacks(key_hash)):
+        if store is None or self._is_closed or not (self._leases.is_known_alone or store.is_being_made):
+            return False
+        if not store.lacks(key_hash):
             return False
         self.misses += 1
         return True
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether it is known if there was a folder, or there will be none."""
+        store = self._own_store
+        return self._directory is None or self._is_closed or (store is not None and store.has_looked)
+
+    async def look(self) -> None:
+        """See if there is a folder: of one that is to be made, `lacks` knows all before it is ready."""
+        store = self._open()
+        if store is not None:
+            await store.looked()
 
     async def contains(self, key_hash: str) -> bool:
         """Whether an original that has not expired is stored; extends nothing."""
@@ -217,6 +231,8 @@ class DiskStorage:
         store = self._open()
         if store is None:
             return _process_secret()
+        if store.secret is not None:
+            return store.secret
         if self._secret is None or self._secret[0] != store.epoch:
             found = await store.readers.run(secret_of, None)
             if found is None:

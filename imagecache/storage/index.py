@@ -14,7 +14,7 @@ from ..entry import Entry, RowKey
 from .access import Access
 from .bodies import Bodies
 from .record import encode, seal
-from .rows import Row, number_of, rows_after, rows_of_key, totals_of
+from .rows import Row, number_of, rows_after, rows_of_key, secret_of, totals_of
 from .schema import connect, create_or_check, recount
 
 INLINE_LIMIT = 64 * 1024
@@ -113,6 +113,7 @@ class Index:
             # In this order: a change that comes between the two is then read again, not missed.
             self._data_version = self.version()
             self.last_change: int = self._db.execute("SELECT ifnull(max(seq), 0) FROM changes").fetchone()[0]
+            self.secret = secret_of(self._db)
         except BaseException:
             self._db.close()
             raise

@@ -59,6 +59,8 @@ class Keeper:
         # The number of the opening and the file, published together when the index is ready to be read: a reader
         # whose connection is of an earlier opening connects anew.
         self.opened: tuple[int, Path] | None = None
+        # The index's own, and of which opening; None where it is damaged.
+        self.secret: tuple[int, bytes | None] = (0, None)
         # Kept when the index is closed: what could not be committed has to be removed all the same.
         self.bodies: Bodies | None = None
         self.is_closed = False
@@ -159,7 +161,9 @@ class Keeper:
                 self.folder.point_to(generation + 1)
                 continue
             self._seen = self._look()
-            self.opened = (self.opened[0] + 1 if self.opened is not None else 1, path)
+            epoch = self.opened[0] + 1 if self.opened is not None else 1
+            self.secret = (epoch, self._index.secret)
+            self.opened = (epoch, path)
             return
         raise ForeignIndexError(f"no index in {self.folder.path} can be used")
 

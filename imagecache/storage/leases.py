@@ -45,7 +45,10 @@ class Leases:
                 store.writer.is_held_up = is_busy(error)
                 raise
 
-        if store.writer.is_held_up or self.is_known_alone:
+        if store.is_being_made:
+            # Where there was no folder is nobody else.
+            self._seen = self._clock.monotonic()
+        if self.is_known_alone or store.writer.is_held_up:
             return True
         try:
             return await store.writer.call(ask)

@@ -10,13 +10,14 @@ import logging
 import os
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..clock import Clock
 from .absence import Absence
 from .fault_log import FaultLog
-from .folder import Folder
+from .folder import Folder, is_there
 from .fork_gate import ForkGate
 from .held import sweep_held
 from .index import Index
@@ -67,12 +68,17 @@ class Store:
         # Who never closes still leaves nothing open when the interpreter ends, after the writer's last job.
         self._at_exit = weakref.finalize(self, _close_at_exit, self._keeper, self.readers, self.pid)
         self._has_begun = False
+        # Whether there was no folder when it was looked for; unknown before.
+        self._is_new: Future[bool] = Future()
+        # Whoever is cancelled while it waits must not cancel this.
+        self._is_new.set_running_or_notify_cancel()
 
     def begin(self) -> None:
         """Open the folder, in the background; after whoever wants to hear of it has subscribed. Once is enough."""
         if not self._has_begun:
             self._has_begun = True
-            self.writer.open(self._did_open)
+            if not self.writer.open(self._did_open, self._look):
+                self._is_new.set_result(False)
 
     @property
     def writer_id(self) -> str:
@@ -125,6 +131,12 @@ class Store:
         await self.writer.look(look)
 
     @property
+    def secret(self) -> bytes | None:
+        """The random bytes that were made with the index in use; None where that has to be asked for them."""
+        epoch, secret = self._keeper.secret
+        return secret if epoch == self.epoch else None
+
+    @property
     def epoch(self) -> int:
         """Which opening of the index is in use: another one may be another index."""
         return self._keeper.opened[0] if self._keeper.opened is not None else 0
@@ -135,8 +147,24 @@ class Store:
 
     def lacks(self, key_hash: str) -> bool:
         """Whether it is known, without a look, that nothing is stored under a key hash by this process or before."""
+        if self.is_being_made:
+            return self.absence.holds_in_new_folder(key_hash)
         opened = self._keeper.opened
         return opened is not None and self.absence.holds(key_hash, opened[0])
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether it is known by now if there was a folder."""
+        return self._is_new.done()
+
+    async def looked(self) -> None:
+        """Wait until it is."""
+        await asyncio.wrap_future(self._is_new)
+
+    @property
+    def is_being_made(self) -> bool:
+        """Whether there was no folder, and the new one is not ready yet: nothing can be in it, and nobody else."""
+        return not self.readers.is_open.is_set() and self._is_new.done() and self._is_new.result()
 
     def learn_absence(self, index: Index) -> None:
         """See to it that `lacks` knows of this index; in the writer's thread, which is given back now and then."""
@@ -168,9 +196,18 @@ class Store:
 
     # Inside
 
+    def _look(self) -> None:
+        try:
+            self._is_new.set_result(not is_there(self.folder.path))
+        except OSError:
+            self._is_new.set_result(False)
+
     def _did_open(self) -> None:
         self.readers.is_open.set()
         if self.writer.is_usable:
+            if self._is_new.result():
+                # At once, so that the next one knows it, too.
+                self.writer.do(self.learn_absence)
             self.sweep()
 
     def _drop_damaged(self, key_hash: str, damaged: tuple[Row, ...]) -> None:

@@ -129,7 +129,7 @@ class Writer:
 
     def look(self, job: Callable[[Index], object]) -> asyncio.Future[None]:
         """Run something on the index in the writer's thread, if the index is there; it makes and raises nothing."""
-        return asyncio.get_running_loop().run_in_executor(self._executor, self._use_if_there, job)
+        return asyncio.get_running_loop().run_in_executor(self._executor, self.do, job)
 
     def abandon(self, error: Exception) -> asyncio.Future[None]:
         """The index is damaged, in a way that nobody who uses it has noticed: go on with a new one."""
@@ -144,19 +144,21 @@ class Writer:
 
     def start(self, job: Callable[[Index], object]) -> None:
         """The same, without anybody who waits for it."""
-        self._try_to_start(lambda: self._use_if_there(job))
+        self._try_to_start(lambda: self.do(job))
 
-    def open(self, done: Callable[[], None]) -> None:
-        """Open the folder, in the writer's thread, before anything else; ``done`` is called whether it works or not."""
+    def open(self, done: Callable[[], None], look: Callable[[], None]) -> bool:
+        """Open the folder, in the writer's thread, before anything else; ``look`` is called before, and ``done`` after,
+        whether it works or not. False where no thread can be had."""
 
         def run() -> None:
             try:
+                look()
                 with self._gate:
                     self._open()
             finally:
                 done()
 
-        self._try_to_start(run)
+        return self._try_to_start(run)
 
     def did_fail_to_read(self, error: Exception, opened: object) -> None:
         """A reader met this with that opening of the index: see to it in the writer's thread."""
@@ -175,12 +177,13 @@ class Writer:
 
         self._try_to_start(run)
 
-    def _try_to_start(self, run: Callable[[], None]) -> None:
+    def _try_to_start(self, run: Callable[[], None]) -> bool:
         try:
             self._executor.submit(run)
         except RuntimeError:
             # Closed, or the interpreter is ending: no time for what can be done at the next start.
-            return
+            return False
+        return True
 
     async def close(self, last: Callable[[], None]) -> None:
         """Write what is queued, run ``last`` in the writer's thread, and end the thread."""
@@ -210,7 +213,8 @@ class Writer:
                 self._recover(error)
             raise
 
-    def _use_if_there(self, job: Callable[[Index], object]) -> None:
+    def do(self, job: Callable[[Index], object]) -> None:
+        """Run something on the index if it is there, in this very thread, which is the writer's; raises nothing."""
         try:
             with self._gate:
                 if self._keeper.current_if_there() is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 from imagecache import ImageManager, NotInCacheError, Resize, ServedFrom
 from imagecache.pipeline.load import SMALL_BODY
 from imagecache.pipeline.workers import Workers
+from imagecache.storage.folder import Folder
 from imagecache.testing import Answer, ImageServer, picture
 
 
@@ -25,6 +27,35 @@ async def test_network_then_memory_then_disk_then_network_again(server: ImageSer
     await images.clear()
     seen.append((await images.fetch(url)).served_from)
     assert seen == [ServedFrom.NETWORK, ServedFrom.MEMORY, ServedFrom.DISK, ServedFrom.NETWORK]
+    assert server.count() == 2
+
+
+async def test_the_first_image_does_not_wait_for_a_new_folder_to_be_made(
+    server: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go, prepare = threading.Event(), Folder.prepare
+
+    def held(self: Folder) -> None:
+        may_go.wait(30)
+        prepare(self)
+
+    monkeypatch.setattr(Folder, "prepare", held)
+    url = server.add("/a.png", headers={"Vary": "Accept-Language"})
+    plain = server.add("/b.png")
+    async with ImageManager(directory=tmp_path) as images:
+        try:
+            assert (await images.fetch(plain)).served_from is ServedFrom.NETWORK
+            # What an answer varies on is kept as a digest, and the key to that lies in the folder.
+            varying = asyncio.create_task(images.fetch(url))
+            await server.wait_for_requests(1, "/a.png")
+            assert not varying.done()
+        finally:
+            may_go.set()
+        await varying
+        await images.cache.flush()
+        images.clear_memory()
+        for each in (plain, url):
+            assert (await images.fetch(each)).served_from is ServedFrom.DISK
     assert server.count() == 2
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from imagecache.keys import hash_for_key
 from imagecache.storage import absence
 from imagecache.storage.absence import FEWEST, PLACES, Absence
 from imagecache.storage.disk import DiskStorage
+from imagecache.storage.folder import Folder
 from imagecache.storage.index import INLINE_LIMIT
 from imagecache.storage.leases import COMPANY_SECONDS
 from imagecache.storage.rows import number_of
@@ -76,6 +78,59 @@ async def test_what_goes_and_comes_again_is_found(disk: DiskStorage, clock: Fake
     await put(disk, clock, "http://a.example/x")
     assert not disk.lacks(key_hash)
     assert await disk.contains(key_hash)
+
+
+@pytest.fixture
+def held_opening(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Folders are not made until this is set."""
+    may_go = threading.Event()
+    prepare = Folder.prepare
+
+    def held(self: Folder) -> None:
+        may_go.wait(30)
+        prepare(self)
+
+    monkeypatch.setattr(Folder, "prepare", held)
+    yield may_go
+    may_go.set()
+
+
+async def test_in_a_folder_that_is_to_be_made_is_nothing(
+    make_disk: MakeDisk, clock: FakeClock, held_opening: threading.Event
+) -> None:
+    disk = make_disk()
+    assert [disk.has_looked] == [False]
+    # Whoever is cancelled while it waits takes nothing from the others.
+    hasty = asyncio.create_task(disk.look())
+    await asyncio.sleep(0)
+    hasty.cancel()
+    await disk.look()
+    assert disk.has_looked
+    assert all(disk.lacks(key_hash) for key_hash in ABSENT)
+    assert await disk.lease(RowKey(ABSENT[0]))
+
+    entry = entry_for(clock, b"body")
+    stored = disk.put(entry, b"body")
+    assert not disk.lacks(entry.row.key_hash)
+    held_opening.set()
+    await stored
+    assert not disk.lacks(entry.row.key_hash)
+    assert await disk.contains(entry.row.key_hash)
+    assert all(disk.lacks(key_hash) for key_hash in ABSENT)
+
+
+async def test_a_folder_that_is_there_is_looked_into(
+    make_disk: MakeDisk, clock: FakeClock, held_opening: threading.Event
+) -> None:
+    held_opening.set()
+    first = make_disk()
+    key_hash = await put(first, clock, "http://a.example/x")
+    await first.aclose()
+    held_opening.clear()
+    disk = make_disk()
+    await disk.look()
+    assert not disk.lacks(key_hash)
+    assert not disk.lacks(ABSENT[0])
 
 
 async def test_in_company_nothing_is_known(
