@@ -144,7 +144,7 @@ def merged_headers(stored: Headers, received: Headers, *, received_at: float | N
     gone = {"age", "date", *[name.lower() for name, _ in new]}
     merged = Headers([*[pair for pair in stored.pairs if pair[0].lower() not in gone], *new])
     # What a no-cache="…" of the 304 lists may be stored already (5.2.2.4).
-    return storable_headers(merged) if "no-cache" in CacheControl(merged) else merged
+    return storable_headers(merged) if CacheControl(merged).fields("no-cache") else merged
 
 
 def head_effect(entry: Entry, status: int, received: Headers) -> Literal["freshen", "invalidate", "none"]:
