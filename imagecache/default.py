@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .pipeline.prefetcher import Crew, ImagePrefetcher, PrefetchOptions, Urls
 
 MANAGER_MODULE = f"{__package__}.manager"
+_running_loop = asyncio.get_running_loop
+"""By one name: a memory hit is short."""
 
 
 def _make_manager(name: str | None, options: Mapping[str, Any]) -> ImageManager:
@@ -128,11 +130,15 @@ def is_default_overridden() -> bool:
 async def fetch_image(url: str, **options: Unpack[FetchOptions]) -> Image.Image:
     """``ImageManager.fetch_image`` of the running loop's own manager."""
     # As the manager's own method does: to call that would cost a hit a coroutine and another dict of the options.
-    manager = _defaults.at_hand.get(asyncio.get_running_loop())
-    if manager is None or manager._lifetime.is_closed:
-        return await (await _defaults.ready()).fetch_image(url, **options)
-    cached = manager._short_cut(url, options)
-    return cached.hand_out() if cached is not None else await manager._look_further(url, options)
+    manager = _defaults.at_hand.get(_running_loop())
+    if manager is not None:
+        # Of a closed one there is none.
+        cached = manager._short_cut(url, options)
+        if cached is not None:
+            return cached.hand_out()
+        if not manager.is_closed:
+            return await manager._look_further(url, options)
+    return await (await _defaults.ready()).fetch_image(url, **options)
 
 
 async def fetch(url: str, **options: Unpack[FetchOptions]) -> ImageResult:

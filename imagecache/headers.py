@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from sys import intern
 from typing import TypeVar, overload
 
 from .masking import MASK, is_secret_field
@@ -20,7 +21,7 @@ class Headers(Mapping[str, str]):
     'Accept, Origin'
     """
 
-    __slots__ = ("_by_name", "_hash", "pairs")
+    __slots__ = ("_by_name", "_hash", "_repeated", "pairs")
 
     pairs: tuple[tuple[str, str], ...]
 
@@ -28,26 +29,35 @@ class Headers(Mapping[str, str]):
         # Lists first, the most by far: the test for a Mapping is a call of Python's.
         pairs = fields if isinstance(fields, list) else fields.items() if isinstance(fields, Mapping) else fields
         self.pairs = tuple(pairs)
-        # Made at the first look by name: many are only passed on.
-        self._by_name: dict[str, list[str]] | None = None
+        # Made at the first look by name: many are only passed on. Of texts alone: an image in memory keeps its fields,
+        # and the garbage collector goes through whatever else holds them, again and again.
+        self._by_name: dict[str, str] | None = None
+        self._repeated: dict[str, tuple[str, ...]] | None = None
         self._hash: int | None = None
 
     @property
-    def _values(self) -> dict[str, list[str]]:
+    def _values(self) -> dict[str, str]:
         values = self._by_name
         if values is None:
             values = {}
             for name, value in self.pairs:
-                lowered = name.lower()
+                # All servers' answers have the same few names.
+                lowered = intern(name.lower())
                 if lowered in values:
-                    values[lowered].append(value)
+                    self._repeat(lowered, values[lowered], value)
+                    values[lowered] += f", {value}"
                 else:
-                    values[lowered] = [value]
+                    values[lowered] = value
             self._by_name = values
         return values
 
+    def _repeat(self, name: str, before: str, value: str) -> None:
+        if self._repeated is None:
+            self._repeated = {}
+        self._repeated[name] = (*self._repeated.get(name, (before,)), value)
+
     def __getitem__(self, name: str) -> str:
-        return ", ".join(self._values[name.lower()])
+        return self._values[name.lower()]
 
     @overload
     def get(self, key: str, default: None = None) -> str | None: ...
@@ -57,8 +67,7 @@ class Headers(Mapping[str, str]):
 
     def get(self, key: str, default: str | T | None = None) -> str | T | None:
         # Mapping's own would raise and catch a KeyError for each of the many fields that are not there.
-        values = (self._by_name or self._values).get(key.lower()) if self.pairs else None
-        return default if values is None else ", ".join(values)
+        return (self._by_name or self._values).get(key.lower(), default) if self.pairs else default
 
     def __contains__(self, name: object) -> bool:
         return bool(self.pairs) and isinstance(name, str) and name.lower() in (self._by_name or self._values)
@@ -78,7 +87,7 @@ class Headers(Mapping[str, str]):
 
     def __hash__(self) -> int:
         if self._hash is None:
-            self._hash = hash(tuple((name, tuple(values)) for name, values in sorted(self._values.items())))
+            self._hash = hash(tuple(sorted(self._values.items())))
         return self._hash
 
     def __reduce__(self) -> tuple[type[Headers], tuple[list[tuple[str, str]]]]:
@@ -88,7 +97,10 @@ class Headers(Mapping[str, str]):
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return self._values == other._values if isinstance(other, Headers) else NotImplemented
+        if not isinstance(other, Headers):
+            return NotImplemented
+        # What is repeated is known only once the values are.
+        return self._values == other._values and self._repeated == other._repeated
 
     def __repr__(self) -> str:
         shown = [(n, MASK if is_secret_field(n) else v) for n, v in self.pairs]
@@ -96,7 +108,13 @@ class Headers(Mapping[str, str]):
 
     def get_all(self, name: str) -> tuple[str, ...]:
         """Every value of the field, in order; () if it is absent."""
-        return tuple((self._by_name or self._values).get(name.lower(), ())) if self.pairs else ()
+        if not self.pairs:
+            return ()
+        lowered = name.lower()
+        value = (self._by_name or self._values).get(lowered)
+        if value is None:
+            return ()
+        return (value,) if self._repeated is None else self._repeated.get(lowered, (value,))
 
     def updated(self, fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
         """These fields with those of ``fields`` in place of their namesakes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
+from sys import intern
 
 from ..headers import Headers
 
@@ -29,7 +30,8 @@ def status_refusal(status: int, *, is_conditional: bool, answers: Sequence[bool 
 
 def header_fields(pairs: Iterable[tuple[str, str]]) -> Headers:
     """The fields as aiohttp read them, as text that can be stored."""
-    return Headers([(name, value if value.isascii() else _storable(value)) for name, value in pairs])
+    # The names are aiohttp's own kind of text; as plain ones, shared by all answers, they are nothing to keep.
+    return Headers([(intern(str(name)), value if value.isascii() else _storable(value)) for name, value in pairs])
 
 
 def _storable(value: str) -> str:

@@ -86,17 +86,12 @@ class Stamp:
     entry: Entry | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    serial: int
-    checksum: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    asked_at: float
-    """Wall seconds: when its question was asked."""
-    checksum: str | None
+# Plain tuples: there may be thousands of them for long, and the garbage collector soon passes over those of texts and
+# numbers.
+_Change = tuple[int, str | None]
+"""The serial number, and the checksum of the bytes that are current since."""
+_Answer = tuple[float, str | None]
+"""When its question was asked, wall seconds, and the checksum of the bytes that came."""
 
 
 class Currency:
@@ -130,18 +125,18 @@ class Currency:
         scope = stamp.entry.row.scope if stamp.entry is not None else ""
         changes = (self._changes.get(stamp.key_hash), self._changes.get((stamp.key_hash, scope)))
         return all(
-            change is None or change.serial <= stamp.serial or (checksum is not None and change.checksum == checksum)
+            change is None or change[0] <= stamp.serial or (checksum is not None and change[1] == checksum)
             for change in changes
         )
 
     def is_outrun(self, entry: Entry) -> bool:
         """Whether the answer to a later question than this entry's has come already, with other bytes or for nobody."""
         later = self._answers.get(entry.row)
-        return later is not None and later.asked_at > entry.request_time and later.checksum != entry.checksum
+        return later is not None and later[0] > entry.request_time and later[1] != entry.checksum
 
     def answered(self, entry: Entry, checksum: str | None) -> None:
         """An answer of a row came: bytes of this checksum, or (None) some that may not be kept."""
-        self._answers[entry.row] = _Answer(entry.request_time, checksum)
+        self._answers[entry.row] = (entry.request_time, checksum)
         self._answers.move_to_end(entry.row)
         if len(self._answers) > self.REMEMBERED:
             self._answers.popitem(last=False)
@@ -150,11 +145,10 @@ class Currency:
         """Bytes of this checksum are current now, None: nothing is; of a row, or of all rows of a key hash."""
         self._serial += 1
         key = changed if isinstance(changed, str) else (changed.key_hash, changed.scope)
-        self._changes[key] = _Change(self._serial, checksum)
+        self._changes[key] = (self._serial, checksum)
         self._changes.move_to_end(key)
         if len(self._changes) > self.REMEMBERED:
-            _, dropped = self._changes.popitem(last=False)
-            self._floor = dropped.serial
+            _, (self._floor, _) = self._changes.popitem(last=False)
 
     def supersede_all(self) -> None:
         """Everything was cleared."""

@@ -8,7 +8,7 @@ writer's thread, a slice at a time, and only while nobody else writes to it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from .rows import number_of
@@ -33,7 +33,7 @@ class Keys(Protocol):
 
     def count(self) -> int: ...
 
-    def numbers_after(self, number: int, limit: int) -> list[int]: ...
+    def numbers_after(self, number: int, limit: int) -> Sequence[object]: ...
 
 
 def _table(entries: int) -> _Table:
@@ -96,9 +96,13 @@ class Absence:
         places, mask = self._table
         numbers = index.numbers_after(self._next, SLICE)
         for number in numbers:
+            if not isinstance(number, int):
+                # Damage, which whoever reads that row sees to. Here it only means that nobody knows.
+                self._next = None
+                return False
             places[number & mask] = 1
+            self._next = number
         if len(numbers) == SLICE:
-            self._next = numbers[-1]
             return True
         self._next, self._epoch = None, epoch
         return False

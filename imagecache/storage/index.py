@@ -262,8 +262,8 @@ class Index:
         """How many rows there are."""
         return totals_of(self._db)[0]
 
-    def numbers_after(self, number: int, limit: int) -> list[int]:
-        """The next of the numbers that rows are looked up by, ascending."""
+    def numbers_after(self, number: int, limit: int) -> list[object]:
+        """The next of the numbers that rows are looked up by, ascending; where rows are damaged, other things, too."""
         # Walks the one index that has all it asks for.
         statement = "SELECT key FROM entries INDEXED BY entries_by_key WHERE key > ? ORDER BY key LIMIT ?"
         return [key for (key,) in self._db.execute(statement, (number, limit))]

@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from contextvars import Context
+from itertools import islice
 from typing import Generic, TypeVar
 
 from ..clock import Clock, SystemClock, TimerHandle
@@ -23,6 +24,8 @@ DEFAULT_EXPIRATION = StorageExpiration.after_seconds(300)
 
 SWEEP_INTERVAL = 120.0
 """Seconds between two sweeps of what has expired: Kingfisher's ``MemoryStorage.Config.cleanInterval``."""
+DROPPED_AT_ONCE = 500
+"""Values that are forgotten in one turn of the loop, however small they are."""
 SWEPT_AT_ONCE = 500
 """Groups, which are images most often, in one turn of the loop: well under a millisecond."""
 
@@ -235,14 +238,16 @@ class MemoryStorage(Generic[V]):
             self._timer = None
 
     def drop_some(self, cost: int) -> bool:
-        """Forget values until what went costs so much; whether any are left. Nobody is told of what goes.
+        """Forget some values, until what went costs so much; whether any are left. Nobody is told of what goes.
 
         For whoever forgets all of them and does not want to do it at one go: to free pixels takes its time.
         """
         left = self._cost - cost
         # The newest first: the allocator gives back what is free at the end of a heap, and else all of it at last.
-        while self._items and self._cost > left:
-            self._drop(next(reversed(self._items)))
+        for key in list(islice(reversed(self._items), DROPPED_AT_ONCE)):
+            if self._cost <= left:
+                break
+            self._drop(key)
         return bool(self._items)
 
     def shrink(self, down_to: int) -> int:

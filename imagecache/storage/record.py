@@ -11,6 +11,7 @@ import hmac
 import json
 import math
 from collections.abc import Sequence
+from sys import intern
 from typing import NamedTuple
 
 from ..entry import Entry, Namespace, RowKey
@@ -110,7 +111,7 @@ def decode(metadata: str, sealed: bytes, stored_until: float, lifetime: float | 
             url=url,
             final_url=url if known.final_url is None else known.final_url,
             status=known.status,
-            headers=Headers([(name, value) for name, value in known.headers]),
+            headers=Headers([(intern(name), value) for name, value in known.headers]),
             vary_fields=_fields(known.vary_fields),
             request_time=known.request_time,
             response_time=known.response_time,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -208,7 +208,7 @@ class Rows:
     def count(self) -> int:
         return len(self.numbers)
 
-    def numbers_after(self, number: int, limit: int) -> list[int]:
+    def numbers_after(self, number: int, limit: int) -> Sequence[object]:
         return [other for other in self.numbers if other > number][:limit]
 
 
@@ -279,3 +279,16 @@ async def test_many_puts_at_once_are_all_found(disk: DiskStorage, clock: FakeClo
     await look_for_company(disk)
     stored = await asyncio.gather(*(put(disk, clock, f"http://a.example/{n}") for n in range(50)))
     assert not any(disk.lacks(key_hash) for key_hash in stored)
+
+
+def test_of_an_index_that_is_damaged_nothing_is_known() -> None:
+    class Damaged(Rows):
+        def numbers_after(self, number: int, limit: int) -> Sequence[object]:
+            return [*super().numbers_after(number, limit), "no number"]
+
+    known = Absence()
+    assert learn(known, Damaged(hashes(3))) == 1
+    assert not known.holds(ABSENT[0], 1)
+    # Until it is another one.
+    learn(known, Rows([]), epoch=2)
+    assert known.holds(ABSENT[0], 2)

@@ -246,6 +246,19 @@ def test_shrinking_to_what_there_is_anyway_does_nothing(clock: FakeClock) -> Non
     assert told == [["a"]]
 
 
+def test_all_can_be_forgotten_some_at_a_time(memory: MemoryStorage[Value], monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in "abcde":
+        put(memory, key)
+    assert memory.drop_some(15)
+    assert (len(memory), memory.cost) == (3, 30)
+    monkeypatch.setattr("imagecache.storage.memory.DROPPED_AT_ONCE", 2)
+    # However small they are.
+    assert memory.drop_some(1000)
+    assert len(memory) == 1
+    assert not memory.drop_some(1)
+    assert memory.is_empty
+
+
 # Sweeping by itself
 
 

@@ -367,3 +367,22 @@ class TestOtherProcesses:
             """
         done = await asyncio.gather(*(asyncio.to_thread(python, script, tmp_path) for _ in range(3)))
         assert [(d.stdout, d.stderr) for d in done] == [("True\n", "")] * 3
+
+
+async def test_thousands_of_changes_are_followed_in_their_order_and_some_at_a_time(
+    disk: DiskStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagecache.storage.disk.TOLD_AT_ONCE", 10)
+    told: list[Changes] = []
+    disk.subscribe(told.append)
+    first: Changes = [(f"first-{number}", None) for number in range(25)]
+    second: Changes = [(f"second-{number}", None) for number in range(3)]
+
+    disk._deliver(first)
+    disk._deliver(second)
+    assert [len(changes) for changes in told] == [10]
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+    assert [change for changes in told for change in changes] == first + second
+    assert max(len(changes) for changes in told) == 10

@@ -18,6 +18,8 @@ USES_BOTH = """
         again = await image_cache.fetch(url)
         assert again.served_from is imagecache.ServedFrom.MEMORY
         assert image_server.count() == 1
+        # The first image does not wait for its folder.
+        await image_cache.cache.flush()
         assert list(tmp_path.rglob("*.sqlite"))
 
     {mark}
