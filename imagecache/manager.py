@@ -595,11 +595,12 @@ class ImageManager:
 
     def _remember(self, request: ImageRequest, made: Made) -> Made:
         """Keep the image in memory, if it may be kept and its bytes are still the current ones."""
-        loaded, held = made.loaded, self._parts.held(request)
-        if held is not None and held.pixels is made.cached.pixels:
+        loaded, cached = made.loaded, made.cached
+        held = self.cache.memory.held(cached.key)
+        if held is not None and held is not cached and held.pixels is cached.pixels:
             # Somebody who waited for the same pixels was here before.
-            made = replace(made, cached=held)
-        cached = made.cached
+            cached = held
+            made = Made(cached, loaded, made.is_reused, made.decode_time, made.process_time)
         is_newer = loaded.entry.validated_at > cached.entry.validated_at
         if is_newer and loaded.entry.row == cached.entry.row:
             cached.entry = loaded.entry

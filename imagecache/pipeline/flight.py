@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..clock import TimerHandle, Timing
@@ -27,7 +27,7 @@ logger = logging.getLogger("imagecache")
 T = TypeVar("T")
 
 ENDED_AT_ONCE = 50
-"""Flights that closing ends in one step of the loop."""
+"""Tasks of flights that are ended in one step of the loop, where all of them are."""
 
 
 class Listener(Protocol):
@@ -342,9 +342,16 @@ class FlightTable:
 
         Whoever asks for the same from now on starts anew.
         """
-        for flight in list(self._flights.values()):
-            if flight.about and about in (None, flight.about):
-                self.forget(flight)
+        flights = [flight for flight in self._flights.values() if flight.about and about in (None, flight.about)]
+        for flight in flights:
+            self.forget(flight)
+        self._cancel_some(_by_task(flights))
+
+    def _cancel_some(self, groups: list[list[Flight[Any]]]) -> None:
+        if len(groups) > ENDED_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._cancel_some, groups[ENDED_AT_ONCE:])
+        for group in groups[:ENDED_AT_ONCE]:
+            for flight in group:
                 flight.fail(DownloadCancelledError("the download was cancelled", url=display_url(flight.about)))
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -361,8 +368,9 @@ class FlightTable:
     async def close(self) -> None:
         """End everything under way; whoever waits gets ManagerClosedError."""
         self._closed = ManagerClosedError("the manager was closed")
-        for number, flight in enumerate(list(self._flights.values()), 1):
-            flight.fail(self._closed)
+        for number, group in enumerate(_by_task(self._flights.values()), 1):
+            for flight in group:
+                flight.fail(self._closed)
             if number % ENDED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         for number, task in enumerate(list(self._tasks), 1):
@@ -370,6 +378,14 @@ class FlightTable:
             if number % ENDED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         await self.idle()
+
+
+def _by_task(flights: Iterable[Flight[Any]]) -> list[list[Flight[Any]]]:
+    """Each with its parts: whatever ends the task that they share has to tell all of them why."""
+    groups: dict[asyncio.Task[Any], list[Flight[Any]]] = {}
+    for flight in flights:
+        groups.setdefault(flight.task, []).append(flight)
+    return list(groups.values())
 
 
 def _outside() -> ManagerClosedError:

@@ -60,8 +60,7 @@ class Parts:
 
     def held(self, request: ImageRequest, processors: int | None = None) -> CachedImage | None:
         """The image in memory, even if it has to be asked about before it may be used again."""
-        key = memory_key(request, processors)
-        return next((c for c in self.cache.memory.group(request.key_hash) if c.key == key), None)
+        return self.cache.memory.held(memory_key(request, processors))
 
     def remember(self, cached: CachedImage, expiration: StorageExpiration | None = None) -> None:
         """Put an image into the memory tier, or renew the one that is there.

@@ -30,10 +30,6 @@ DEFAULT_MEMORY_LIMIT = 256 * 2**20
 DEFAULT_DISK_EXPIRATION = StorageExpiration.after_days(7)
 """Kingfisher's ``DiskStorage.Config.expiration``."""
 
-DROPPED_AT_ONCE = 4 * 2**20
-"""Bytes of pixels that are freed in one step of the loop: to give 250 MiB back to the system takes it some
-milliseconds."""
-
 
 class HasChecksum(Protocol):
     """What is kept in memory: it knows the bytes that it was made from."""
@@ -312,8 +308,6 @@ class ImageCache(Generic[V]):
     async def aclose(self) -> None:
         """Write what is queued and close the disk tier; memory is dropped."""
         await self.disk.aclose()
-        while self.memory.drop_some(DROPPED_AT_ONCE):  # noqa: ASYNC110 - not waited for: others have their turn
-            await asyncio.sleep(0)
         self.memory.clear()
 
     # Inside

@@ -6,13 +6,14 @@ told. `get` is the hottest function of the library; whatever can be decided when
 
 from __future__ import annotations
 
+import asyncio
 import math
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from contextvars import Context
-from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..clock import Clock, SystemClock, TimerHandle
 from ..expiration import AccessExtension, StorageExpiration
@@ -24,8 +25,9 @@ DEFAULT_EXPIRATION = StorageExpiration.after_seconds(300)
 
 SWEEP_INTERVAL = 120.0
 """Seconds between two sweeps of what has expired: Kingfisher's ``MemoryStorage.Config.cleanInterval``."""
-DROPPED_AT_ONCE = 500
-"""Values that are forgotten in one turn of the loop, however small they are."""
+FREED_AT_ONCE, FREED_BYTES = 500, 4 * 2**20
+"""Values, and the sum of their costs, that are freed in one turn of the loop where all are: to give 250 MiB back to the
+system takes some ten milliseconds."""
 SWEPT_AT_ONCE = 500
 """Groups, which are images most often, in one turn of the loop: well under a millisecond."""
 
@@ -64,6 +66,30 @@ class _Remembered(weakref.ref[V]):
 
     key: Hashable
     item: _Item[V]
+
+
+class _Forgotten(Generic[V]):
+    """What nobody finds any more, freed some at a time while a loop runs."""
+
+    def __init__(self, items: OrderedDict[Hashable, _Item[V]], *others: dict[Any, Any]) -> None:
+        self._items = items
+        self._others = others
+
+    def let_go(self) -> None:
+        """Some now, the others in the loop's next turns; without a loop, all of it."""
+        freed = 0
+        # The newest first: the allocator gives back what is free at the end of a heap, and else all of it at last.
+        for _ in range(min(FREED_AT_ONCE, len(self._items))):
+            freed += self._items.popitem()[1].cost
+            if freed >= FREED_BYTES:
+                break
+        for other in self._others:
+            for _ in range(min(FREED_AT_ONCE, len(other))):
+                other.popitem()
+        if self._items or any(self._others):
+            # Without a loop there is nobody to hold up.
+            with suppress(RuntimeError):
+                asyncio.get_running_loop().call_soon(self.let_go, context=Context())
 
 
 class MemoryStorage(Generic[V]):
@@ -150,6 +176,17 @@ class MemoryStorage(Generic[V]):
             return None
         return self._value(key)
 
+    def held(self, key: Hashable) -> V | None:
+        """The unexpired value of a key, also past its deadline or only remembered. No access, no hit and no miss."""
+        item = self._items.get(key)
+        if item is not None:
+            value = item.value
+        elif (remembered := self._weak.get(key)) is not None:
+            item, value = remembered.item, remembered()
+        else:
+            return None
+        return value if value is not None and self._monotonic() < item.expires() else None
+
     def store(
         self,
         key: Hashable,
@@ -227,28 +264,16 @@ class MemoryStorage(Generic[V]):
 
     def clear(self) -> None:
         """Forget everything, the weakly remembered too."""
-        self._items.clear()
-        self._weak.clear()
-        self._groups.clear()
+        forgotten = _Forgotten(self._items, self._weak, self._groups)
+        self._items, self._weak, self._groups = OrderedDict(), {}, {}
+        self._find, self._promote = self._items.get, self._items.move_to_end
         self._dead.clear()
         self._to_sweep = []
         self._cost = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def drop_some(self, cost: int) -> bool:
-        """Forget some values, until what went costs so much; whether any are left. Nobody is told of what goes.
-
-        For whoever forgets all of them and does not want to do it at one go: to free pixels takes its time.
-        """
-        left = self._cost - cost
-        # The newest first: the allocator gives back what is free at the end of a heap, and else all of it at last.
-        for key in list(islice(reversed(self._items), DROPPED_AT_ONCE)):
-            if self._cost <= left:
-                break
-            self._drop(key)
-        return bool(self._items)
+        forgotten.let_go()
 
     def shrink(self, down_to: int) -> int:
         """Evict the least recently used until the costs add up to ``down_to`` at most; how many values went.

@@ -6,11 +6,19 @@ import asyncio
 import contextvars
 import gc
 import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
 from imagecache.clock import SystemClock
-from imagecache.errors import ConnectionFailedError, ImageCacheError, ManagerClosedError, TimedOutError
+from imagecache.errors import (
+    ConnectionFailedError,
+    DownloadCancelledError,
+    ImageCacheError,
+    ManagerClosedError,
+    TimedOutError,
+)
 from imagecache.pipeline.flight import Caller, Flight, FlightTable
 from imagecache.request import Priority
 from imagecache.testing import FakeClock
@@ -64,6 +72,37 @@ async def test_a_hundred_callers_share_one_piece_of_work(work: Work) -> None:
     assert await asyncio.gather(*calls) == ["made"] * 100
     assert work.finished == 1
     assert len(table) == 0
+
+
+@pytest.mark.parametrize("end", ["cancel", "close"])
+async def test_many_are_ended_some_at_a_time_each_with_its_parts(
+    work: Work, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr("imagecache.pipeline.flight.ENDED_AT_ONCE", 2)
+    table = FlightTable()
+
+    def whole(number: int) -> Callable[[Flight[str]], Coroutine[Any, Any, str]]:
+        return lambda flight: table.join(("part", number), work, flight, about="url")
+
+    wholes = [asyncio.create_task(table.join(n, whole(n), caller(), about="url")) for n in range(9)]
+    await turn()
+    # Somebody who wants a part, and nothing else.
+    parts = [asyncio.create_task(table.join(("part", n), work, caller(), about="url")) for n in range(9)]
+    await turn()
+    assert (len(table), work.started) == (18, 9)
+
+    if end == "cancel":
+        table.cancel()
+        # Whoever asks from now on starts anew, though not all have been told yet.
+        assert len(table) == 0
+        assert sum(flight.task.cancelling() for flight in work.flights) <= 4
+    else:
+        await table.close()
+    expected = DownloadCancelledError if end == "cancel" else ManagerClosedError
+    for error in await asyncio.gather(*wholes, *parts, return_exceptions=True):
+        assert type(error) is expected
+        assert "outside" not in str(error)
+    assert work.cancelled == 9
 
 
 async def test_one_caller_cancelled_leaves_the_others_theirs(work: Work) -> None:

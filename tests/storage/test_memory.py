@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import math
 import weakref
@@ -246,17 +247,31 @@ def test_shrinking_to_what_there_is_anyway_does_nothing(clock: FakeClock) -> Non
     assert told == [["a"]]
 
 
-def test_all_can_be_forgotten_some_at_a_time(memory: MemoryStorage[Value], monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in "abcde":
-        put(memory, key)
-    assert memory.drop_some(15)
-    assert (len(memory), memory.cost) == (3, 30)
-    monkeypatch.setattr("imagecache.storage.memory.DROPPED_AT_ONCE", 2)
-    # However small they are.
-    assert memory.drop_some(1000)
-    assert len(memory) == 1
-    assert not memory.drop_some(1)
-    assert memory.is_empty
+@pytest.mark.parametrize("bound", ["FREED_AT_ONCE", "FREED_BYTES"])
+async def test_what_is_cleared_is_forgotten_at_once_and_freed_some_at_a_time(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(f"imagecache.storage.memory.{bound}", 5)
+    cost = 1 if bound == "FREED_BYTES" else 0
+    memory = MemoryStorage[Value](1000, clock=clock)
+    references = [weakref.ref(put(memory, str(number), cost)) for number in range(23)]
+    memory.clear()
+    assert (len(memory), memory.cost, memory.get("3"), memory.is_empty) == (0, 0, None, True)
+    alive = []
+    late = put(memory, "late")
+    for _ in range(6):
+        alive.append(sum(reference() is not None for reference in references))
+        await asyncio.sleep(0)
+    assert alive == [18, 13, 8, 3, 0, 0]
+    assert memory.get("late") is late
+
+
+def test_without_a_loop_what_is_cleared_is_freed_at_once(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagecache.storage.memory.FREED_AT_ONCE", 5)
+    memory = MemoryStorage[Value](1000, clock=clock)
+    references = [weakref.ref(put(memory, str(number), 1)) for number in range(23)]
+    memory.clear()
+    assert not any(reference() for reference in references)
 
 
 # Sweeping by itself
