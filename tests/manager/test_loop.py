@@ -397,10 +397,18 @@ async def at_once(
     return function(*args) if bring is None else function(await bring(), *args)
 
 
+run_in_executor = asyncio.BaseEventLoop.run_in_executor
+
+
 def in_no_executor(
-    loop: asyncio.AbstractEventLoop, executor: object, function: Callable[..., object], *args: object
+    loop: asyncio.BaseEventLoop, executor: Any, function: Callable[..., object], *args: object
 ) -> asyncio.Future[object]:
-    """In place of `run_in_executor`: without a thread."""
+    """In place of `run_in_executor`: without a thread, but for what is the writer's.
+
+    That goes on in its own thread, and two threads in one connection of SQLite's crash the process.
+    """
+    if executor is not None and executor._thread_name_prefix == "imagecache-writer":
+        return run_in_executor(loop, executor, function, *args)
     future = loop.create_future()
     future.set_result(function(*args))
     return future
