@@ -23,6 +23,8 @@ VERSION = 1
 THUMBNAILS, PHOTOS = 1000, 300
 SIZES: dict[Kind, tuple[int, int]] = {"thumbnails": (256, 256), "photos": (1600, 1200)}
 SCENES, SCENE = 8, (2000, 1500)
+LEAST = 256
+"""Pixels each way of a given picture: smaller ones would have to be made larger for a thumbnail."""
 _SUFFIXES = {"JPEG": "jpg", "WEBP": "webp", "PNG": "png"}
 
 
@@ -45,6 +47,9 @@ def make(folder: Path, kind: Kind, count: int, pictures: Path | None) -> list[Pa
     (folder / kind).mkdir(parents=True, exist_ok=True)
     files = [folder / kind / f"{number:04d}.{_SUFFIXES[format_of(kind, number)]}" for number in range(count)]
     missing = [(path, kind, number, pictures) for number, path in enumerate(files) if not path.exists()]
+    if missing and pictures is not None:
+        # Here: who leaves in a process of a pool leaves the others waiting.
+        _names(pictures)
     if missing:
         # Not fork: whoever calls may have threads.
         with multiprocessing.get_context("spawn").Pool() as pool:
@@ -110,10 +115,19 @@ def _generated(seed: int) -> Image.Image:
 @functools.lru_cache(maxsize=1)
 def _names(pictures: Path) -> Sequence[Path]:
     suffixes = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
-    found = sorted(path for path in pictures.rglob("*") if path.suffix.lower() in suffixes)
+    found = sorted(path for path in pictures.rglob("*") if path.suffix.lower() in suffixes and _is_photo(path))
     if not found:
-        raise SystemExit("--pictures: no pictures in that folder")
+        raise SystemExit(f"--pictures: no pictures of {LEAST} pixels and more each way in that folder")
     return found
+
+
+def _is_photo(path: Path) -> bool:
+    """Whether Pillow can read it, and it is no icon. A folder of pictures may hold anything."""
+    try:
+        with Image.open(path) as image:
+            return min(image.size) >= LEAST and image.mode in {"RGB", "L", "P", "RGBA", "LA", "CMYK", "YCbCr"}
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 @functools.lru_cache(maxsize=4)
