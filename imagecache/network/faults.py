@@ -47,7 +47,7 @@ def as_our_error(error: Exception, url: str) -> ImageCacheError:
         case aiohttp.ClientConnectorCertificateError():
             return ConnectionFailedError(
                 f"the certificate of {error.host} is not trusted: {_reason(error.certificate_error)}; "
-                "name a file that holds it in SSL_CERT_FILE, or give a downloader's NetworkOptions an SSLContext as ssl=",
+                "name a file with it in SSL_CERT_FILE, or give a downloader's NetworkOptions an SSLContext as ssl=",
                 url=url,
             )
         case aiohttp.ClientSSLError():
