@@ -10,7 +10,7 @@ import threading
 from PIL import Image, ImageFile
 
 from .decode import check_decoded, finish
-from .foreign import DecoderErrors
+from .foreign import decoding
 from .header import ImageHeader, open_image
 from .limits import ImageLimits
 from .structure import structure_of
@@ -42,7 +42,7 @@ class PillowAnimation:
         self._limits, self._url = limits, url
         self._header: ImageHeader = header
         self._lock = threading.Lock()
-        with DecoderErrors(url, header.format):
+        with decoding(url, header.format):
             structure = structure_of(data, header.format)
         self._durations, self._loop_count = structure.durations, structure.loop_count
         # An APNG may begin with a picture for those who do not know APNG; it is no frame.
@@ -76,7 +76,7 @@ class PillowAnimation:
         self._check(index)
         with self._lock:
             image = self._opened()
-            with DecoderErrors(self._url, self._header.format):
+            with decoding(self._url, self._header.format):
                 if self.frame_count > 1:
                     image.seek(index + self._first)
                 image.load()

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, ImageOps
 from ..errors import ImageError, ImageTooLargeError
 from ..protocols import ImageProcessor
 from ..request import ImageMode
-from .foreign import DecoderErrors
+from .foreign import decoding
 from .header import ImageHeader, drop_exif, open_image, orientation_of, read_header
 from .limits import ImageLimits
 from .modes import SIMPLE_MODES, bytes_per_pixel, convert, to_simple
@@ -72,7 +72,7 @@ def decode(data: bytes, *, options: DecodeOptions, limits: ImageLimits, url: str
 def _decoded(
     image: ImageFile.ImageFile, header: ImageHeader, options: DecodeOptions, limits: ImageLimits, url: str
 ) -> Image.Image:
-    with DecoderErrors(url, header.format):
+    with decoding(url, header.format):
         if options.draft is not None:
             _draft(image, header, options.draft)
         image.load()

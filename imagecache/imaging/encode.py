@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from PIL import Image, features
 
-from .foreign import EncoderErrors
+from .foreign import encoding
 from .modes import convert, to_simple
 
 _ALIASES: Mapping[str, str] = MappingProxyType(
@@ -91,7 +91,7 @@ def encode(
     """
     name = check_format(format)
     quality = check_quality(name, quality)
-    with EncoderErrors(url, name):
+    with encoding(url, name):
         fitting = _fitting(image, name)
         options: dict[str, object] = {} if quality is None else {"quality": quality}
         if name in _WITH_METADATA:

@@ -7,6 +7,8 @@ What Pillow only warns of is no error: quiet.py keeps it to itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from PIL import Image, UnidentifiedImageError
@@ -17,42 +19,33 @@ from .quiet import Quiet
 _TOLD_AT_MOST = 200
 
 
-class DecoderErrors(Quiet):
-    """Turn what a decoder raises into NotAnImageError, ImageTooLargeError or DecodeError, its cause kept."""
+class Border(Quiet):
+    """Raises what ``ours`` makes of whatever Pillow raises within, its cause kept; our own errors pass."""
 
-    __slots__ = ("_name", "_url")
+    __slots__ = ("_ours",)
 
-    def __init__(self, url: str, name: str | None = None) -> None:
-        self._url = url
-        self._name = name
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        if isinstance(error, Exception) and not isinstance(error, ImageCacheError):
-            raise _ours(error, self._name, self._url) from error
-
-
-class EncoderErrors(Quiet):
-    """Turn what an encoder raises into EncodeError, its cause kept."""
-
-    __slots__ = ("_name", "_url")
-
-    def __init__(self, url: str, name: str) -> None:
-        self._url = url
-        self._name = name
+    def __init__(self, ours: Callable[[Exception], ImageCacheError]) -> None:
+        self._ours = ours
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
         if isinstance(error, Exception) and not isinstance(error, ImageCacheError):
-            message = f"the image cannot be written as {self._name}: {_told(error)}"
-            raise EncodeError(message, url=self._url) from error
+            raise self._ours(error) from error
 
 
-def _ours(error: Exception, name: str | None, url: str) -> ImageCacheError:
+def decoding(url: str, name: str | None = None) -> Border:
+    """Turn what a decoder raises into NotAnImageError, ImageTooLargeError or DecodeError."""
+    return Border(partial(_not_decoded, name=name, url=url))
+
+
+def encoding(url: str, name: str) -> Border:
+    """Turn what an encoder raises into EncodeError."""
+    return Border(lambda error: EncodeError(f"the image cannot be written as {name}: {_told(error)}", url=url))
+
+
+def _not_decoded(error: Exception, *, name: str | None, url: str) -> ImageCacheError:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ImageTooLargeError(f"the image is over Pillow's own limit: {_told(error)}", url=url)
     if isinstance(error, MemoryError):

@@ -24,7 +24,7 @@ from PIL import (  # isort: skip
 
 from ..errors import DecodeError, ImageTooLargeError, NotAnImageError
 from ..units import format_size
-from .foreign import DecoderErrors
+from .foreign import decoding
 from .limits import DEFAULT_FORMATS, ImageLimits
 from .modes import bytes_per_pixel, simple_mode
 from .quiet import hear_pillow
@@ -65,7 +65,7 @@ def read_header(data: bytes, *, limits: ImageLimits, url: str = "") -> ImageHead
     ImageTooLargeError; DecodeError for what is damaged or cut as far as that shows without decoding.
     """
     formats = _formats_for(data, limits, url)
-    with DecoderErrors(url, _only(formats)):
+    with decoding(url, _only(formats)):
         structure = _structure(data, formats, limits, url)
         if formats == ("ICO",):
             # Pillow decodes an icon as it opens it, and that is for those who have a share of the decode budget.
@@ -78,7 +78,7 @@ def read_header(data: bytes, *, limits: ImageLimits, url: str = "") -> ImageHead
 def open_image(data: bytes, *, limits: ImageLimits, url: str = "") -> tuple[ImageFile.ImageFile, ImageHeader]:
     """The opened image, not decoded yet, and its header. Raises as :func:`read_header` does."""
     formats = _formats_for(data, limits, url)
-    with DecoderErrors(url, _only(formats)):
+    with decoding(url, _only(formats)):
         return _opened(data, formats, _structure(data, formats, limits, url), limits, url)
 
 

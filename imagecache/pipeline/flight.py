@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -276,6 +277,8 @@ class FlightTable:
         self._flights: dict[Hashable, Flight[Any]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed: ManagerClosedError | None = None
+        # Cancelled, and not told yet.
+        self._to_cancel: deque[list[Flight[Any]]] = deque()
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -345,12 +348,16 @@ class FlightTable:
         flights = [flight for flight in self._flights.values() if flight.about and about in (None, flight.about)]
         for flight in flights:
             self.forget(flight)
-        self._cancel_some(_by_task(flights))
+        is_first = not self._to_cancel
+        self._to_cancel.extend(_by_task(flights))
+        if is_first:
+            self._cancel_some()
 
-    def _cancel_some(self, groups: list[list[Flight[Any]]]) -> None:
-        if len(groups) > ENDED_AT_ONCE:
-            asyncio.get_running_loop().call_soon(self._cancel_some, groups[ENDED_AT_ONCE:])
-        for group in groups[:ENDED_AT_ONCE]:
+    def _cancel_some(self) -> None:
+        some = [self._to_cancel.popleft() for _ in range(min(ENDED_AT_ONCE, len(self._to_cancel)))]
+        if self._to_cancel:
+            asyncio.get_running_loop().call_soon(self._cancel_some)
+        for group in some:
             for flight in group:
                 flight.fail(DownloadCancelledError("the download was cancelled", url=display_url(flight.about)))
 
@@ -368,6 +375,10 @@ class FlightTable:
     async def close(self) -> None:
         """End everything under way; whoever waits gets ManagerClosedError."""
         self._closed = ManagerClosedError("the manager was closed")
+        while self._to_cancel:
+            # Theirs is another reason.
+            self._cancel_some()
+            await asyncio.sleep(0)
         for number, group in enumerate(_by_task(self._flights.values()), 1):
             for flight in group:
                 flight.fail(self._closed)

@@ -231,8 +231,8 @@ class DiskStorage:
         store = self._open()
         if store is None:
             return _process_secret()
-        if store.secret is not None:
-            return store.secret
+        if (known := store.secret) is not None:
+            return known
         if self._secret is None or self._secret[0] != store.epoch:
             found = await store.readers.run(secret_of, None)
             if found is None:
