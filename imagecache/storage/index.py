@@ -5,7 +5,7 @@ Blocking, for the writer's thread. When and in which batch something is written 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,9 +31,9 @@ LOG_LENGTH = 16_384
 _LEASE = "key_hash = ? AND namespace = ? AND scope = ? AND vary = ? AND processor = ?"
 _ROW = f"key = ? AND {_LEASE}"
 _FIND = f"SELECT id, checksum, cost, file FROM entries WHERE {_ROW}"
-_INSERT = """
-INSERT INTO entries (key, key_hash, namespace, scope, vary, processor, checksum, etag, stored_until, lifetime,
-    last_access, cost, file, seal, metadata) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_FIELDS = """key, key_hash, namespace, scope, vary, processor, checksum, etag, stored_until, lifetime, last_access, cost,
+    file, seal, metadata"""
+_INSERT = f"INSERT INTO entries ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE = """
 UPDATE entries SET checksum = ?, etag = ?, stored_until = ?, lifetime = ?, last_access = ?, cost = ?, file = ?,
     seal = ?, metadata = ? WHERE id = ?"""
@@ -41,6 +41,17 @@ _REFRESH = """
 UPDATE entries SET etag = ?, stored_until = ?, lifetime = ?, last_access = ?, seal = ?, metadata = ? WHERE id = ?"""
 _INSERT_BODY = "INSERT INTO bodies (id, body) VALUES (?, ?)"
 _PUT_BODY = "INSERT INTO bodies (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+_TOGETHER = {
+    count: (
+        f"SELECT 1 FROM entries WHERE key IN ({', '.join('?' * count)}) LIMIT 1",
+        f"INSERT INTO entries (id, {_FIELDS}) VALUES {', '.join(['(' + ', '.join('?' * 16) + ')'] * count)}",
+        f"INSERT INTO bodies (id, body) VALUES {', '.join(['(?, ?)'] * count)}",
+    )
+    for count in (32, 8)
+}
+"""How many rows are looked for and inserted by one statement each, and these: SQLite lets go of the interpreter's lock
+several times in each, and to have it back from the loop's thread takes longer than the row. 999 values are the most that
+every SQLite takes."""
 _TOUCH = f"""
 UPDATE entries SET last_access = max(last_access, ?),
     stored_until = ifnull(?, max(stored_until, ? + ifnull(lifetime, -1e18)))
@@ -56,6 +67,9 @@ WHERE last_access >= ? AND stored_until <= ? AND pinned = 0 ORDER BY last_access
 _DELETE_EXPIRED = "DELETE FROM entries WHERE id = ? AND key_hash = ? AND stored_until <= ? AND pinned = 0"
 _ORIGINALS = "SELECT id FROM entries WHERE key = ? AND key_hash = ? AND namespace = 'image' AND processor = ''"
 
+
+TOGETHER = tuple(_TOGETHER)
+"""How many rows `Index.insert_together` takes, descending."""
 
 Position = tuple[float, float, int]
 """Last access, stored until, id: the order in which rows are evicted."""
@@ -185,13 +199,29 @@ class Index:
 
     def insert(self, entry: Entry, accessed: float, body: bytes, file: str | None) -> None:
         """Add a row that is not there yet; ``file`` holds its body, or the index does."""
-        metadata = encode(entry)
-        values = (entry.checksum, entry.etag, entry.stored_until, entry.lifetime, accessed, len(body), file)
-        cursor = self._db.execute(_INSERT, (*_columns(entry.row), *values, seal(metadata), metadata))
+        cursor = self._db.execute(_INSERT, _fields(entry, accessed, body, file))
         if file is None:
             self._db.execute(_INSERT_BODY, (cursor.lastrowid, body))
         if self._weight is not None:
             self._weight += len(body) + ROW_COST
+
+    def insert_together(self, rows: Sequence[tuple[Entry, float, bytes]]) -> bool:
+        """Add rows of different key hashes, as many as `TOGETHER` names, with their bodies; False, and nothing is done,
+        if there may be rows of one of them."""
+        look, insert, insert_bodies = _TOGETHER[len(rows)]
+        if self._db.execute(look, [number_of(entry.row.key_hash) for entry, _, _ in rows]).fetchone() is not None:
+            return False
+        first = self.last_id() + 1
+        values: list[object] = []
+        bodies: list[object] = []
+        for row_id, (entry, accessed, body) in enumerate(rows, first):
+            values += (row_id, *_fields(entry, accessed, body, None))
+            bodies += (row_id, body)
+        self._db.execute(insert, values)
+        self._db.execute(insert_bodies, bodies)
+        if self._weight is not None:
+            self._weight += sum(len(body) + ROW_COST for _, _, body in rows)
+        return True
 
     def update(self, found: Found, entry: Entry, accessed: float, body: bytes, file: str | None) -> None:
         """Put new bytes into a row."""
@@ -378,6 +408,12 @@ class Index:
     def _pragma(self, name: str) -> int:
         (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
         return int(value)
+
+
+def _fields(entry: Entry, accessed: float, body: bytes, file: str | None) -> tuple[object, ...]:
+    metadata = encode(entry)
+    values = (entry.checksum, entry.etag, entry.stored_until, entry.lifetime, accessed, len(body), file)
+    return *_columns(entry.row), *values, seal(metadata), metadata
 
 
 def _columns(row: RowKey) -> tuple[int, str, str, str, str, str]:

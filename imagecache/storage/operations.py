@@ -6,6 +6,7 @@ read sees at once what is still queued. Whatever one of the two learns, the othe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -138,6 +139,12 @@ class Put:
             self.protection.add(row)
         return STORED
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is an image as it came, with its body in the index: new in most cases, and then nothing else is to
+        be looked at."""
+        return not self.entry.row.processor and self._file is None and len(self.body) <= INLINE_LIMIT
+
     def _has_same_bytes(self, index: Index, found: Found) -> bool:
         size = len(self.body)
         if (found.checksum, found.cost) != (self.entry.checksum, size) or self._file is not None:
@@ -188,6 +195,21 @@ class Put:
         elif (old := rows.get(row)) is not None and old.entry.checksum != entry.checksum:
             _drop_variants(rows, row)
         rows[row] = Row(entry, body=self.body)
+
+
+def put_together(index: Index, puts: Sequence[Put]) -> list[StoreResult] | None:
+    """Execute plain puts of different key hashes at once, as many as `TOGETHER` names; None, and nothing is done, where
+    each is to be executed on its own: if one is not new, or the limit may leave no room."""
+    needed = sum(put.size + ROW_COST for put in puts)
+    limit = min(put.limit for put in puts)
+    if index.weight(limit) + needed > limit:
+        return None
+    if not index.insert_together([(put.entry, put.accessed, put.body) for put in puts]):
+        return None
+    for put in puts:
+        if put.protection is not None:
+            put.protection.add(put.entry.row)
+    return [STORED] * len(puts)
 
 
 @dataclass(slots=True)

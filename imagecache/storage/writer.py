@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 from ..clock import Clock
@@ -23,9 +24,9 @@ from ..entry import RowKey
 from .access import Access
 from .fault_log import FaultLog
 from .fork_gate import ForkGate
-from .index import Index
+from .index import TOGETHER, Index
 from .keeper import INDEX_ERRORS, Keeper, is_busy, is_damage
-from .operations import Change, Clear, Discard, NoRoomError, Operation, Put
+from .operations import Change, Clear, Discard, NoRoomError, Operation, Put, put_together
 from .schema import ForeignIndexError
 from .stored import StoreResult, StoreStatus
 from .trimming import clear, shrink, tidy, trim
@@ -389,9 +390,15 @@ class Writer:
         answers: list[object] = []
         short = None
         with index.transaction():
-            for queued in batch:
+            for together in _in_runs(batch):
+                puts = [queued.operation for queued in together if isinstance(queued.operation, Put)]
+                done = put_together(index, puts) if len(puts) > 1 else None
+                if done is not None:
+                    answers += done
+                    continue
                 try:
-                    answers.append(queued.operation.execute(index))
+                    for queued in together:
+                        answers.append(queued.operation.execute(index))  # noqa: PERF401 - those before a fault count.
                 except NoRoomError as error:
                     short = error
                     break
@@ -451,6 +458,21 @@ class Writer:
         self._retry_at = self._clock.monotonic() + REOPEN_AFTER
         self._keeper.close_index()
         self._faults.report("open", error, "images are kept in memory only until it can be")
+
+
+def _in_runs(batch: Sequence[Queued]) -> Iterator[Sequence[Queued]]:
+    """The batch in its order: each operation alone, or as many as can be one, which are plain puts of different keys."""
+    start = 0
+    while start < len(batch):
+        keys = set[str]()
+        for queued in islice(batch, start, start + TOGETHER[0]):
+            operation = queued.operation
+            if not (isinstance(operation, Put) and operation.is_plain) or operation.key_hash in keys:
+                break
+            keys.add(operation.key_hash)
+        count = next((count for count in TOGETHER if count <= len(keys)), 1)
+        yield batch[start : start + count]
+        start += count
 
 
 def tell(loop: asyncio.AbstractEventLoop, callback: Callable[[T], object], value: T) -> None:
