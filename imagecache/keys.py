@@ -99,7 +99,12 @@ def userinfo_of(url: str) -> str:
 
 def is_scoped(url: str, headers: Mapping[str, str], partition: str) -> bool:
     """Whether a request belongs to one user: a partition, explicit credentials, or userinfo."""
-    return bool(partition or userinfo_of(url) or any(n.lower() in CREDENTIAL_FIELDS for n in headers))
+    # By far the most requests have none of these, and are to be told so without a generator.
+    return bool(
+        partition
+        or ("@" in url and userinfo_of(url))
+        or (headers and any(n.lower() in CREDENTIAL_FIELDS for n in headers))
+    )
 
 
 def scope_for(url: str, headers: Mapping[str, str], partition: str, secret: bytes) -> str:

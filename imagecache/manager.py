@@ -248,8 +248,9 @@ class ImageManager:
         request = self._request(url, options)
         cached = self._memory_hit(request, self._short_key(url, options))
         if cached is None:
-            made, _ = await first_that_succeeds(request, self._make)
-            cached = made.cached
+            # By far the most calls have one source only, and need nothing around it.
+            make = first_that_succeeds(request, self._make) if request.alternatives else self._make(request)
+            cached = (await make)[0].cached
         return cached.hand_out()
 
     async def fetch(self, url: str, **options: Unpack[FetchOptions]) -> ImageResult:
@@ -596,7 +597,9 @@ class ImageManager:
     def _remember(self, request: ImageRequest, made: Made) -> Made:
         """Keep the image in memory, if it may be kept and its bytes are still the current ones."""
         loaded, cached = made.loaded, made.cached
-        held = self.cache.memory.held(cached.key)
+        memory = self.cache.memory
+        kept = memory.peek(cached.key)
+        held = kept if kept is not None else memory.held(cached.key)
         if held is not None and held is not cached and held.pixels is cached.pixels:
             # Somebody who waited for the same pixels was here before.
             cached = held
@@ -605,7 +608,7 @@ class ImageManager:
         if is_newer and loaded.entry.row == cached.entry.row:
             cached.entry = loaded.entry
         if loaded.may_keep and self._parts.currency.is_current(loaded.stamp):
-            if request.memory_expiration is not None or self.cache.memory.peek(cached.key) is not cached:
+            if request.memory_expiration is not None or kept is not cached:
                 self._parts.remember(cached, request.memory_expiration)
             self._others.watch()
         return made

@@ -19,7 +19,7 @@ from PIL import (  # isort: skip
     IcoImagePlugin,  # noqa: F401
     JpegImagePlugin,
     PngImagePlugin,  # noqa: F401
-    WebPImagePlugin,  # noqa: F401
+    WebPImagePlugin,
 )
 
 from ..errors import DecodeError, ImageTooLargeError, NotAnImageError
@@ -27,6 +27,7 @@ from ..units import format_size
 from .foreign import decoding
 from .limits import DEFAULT_FORMATS, ImageLimits
 from .modes import bytes_per_pixel, simple_mode
+from .plain import PlainImage, coefficient_bytes, plain_image
 from .quiet import hear_pillow
 from .sniff import SNIFFED_FORMATS, sniff
 from .structure import Structure, structure_of
@@ -66,6 +67,9 @@ def read_header(data: bytes, *, limits: ImageLimits, url: str = "") -> ImageHead
     """
     formats = _formats_for(data, limits, url)
     with decoding(url, _only(formats)):
+        plain = plain_image(data, _only(formats))
+        if plain is not None and not _would_warn(plain, formats):
+            return _plain_header(plain, formats[0], limits, url, len(data))
         structure = _structure(data, formats, limits, url)
         if formats == ("ICO",):
             # Pillow decodes an icon as it opens it, and that is for those who have a share of the decode budget.
@@ -186,6 +190,25 @@ def _icon_header(structure: Structure, url: str) -> ImageHeader:
     return ImageHeader("ICO", structure.width, structure.height, "RGBA", 1, decoded_bytes, working_bytes=decoded_bytes)
 
 
+def _would_warn(plain: PlainImage, formats: tuple[str, ...]) -> bool:
+    """Whether Pillow has something to say when it opens an image that nothing is wrong with."""
+    # It may have been built without libwebp.
+    lacks_plugin = formats == ("WEBP",) and not WebPImagePlugin.SUPPORTED
+    most = Image.MAX_IMAGE_PIXELS
+    return lacks_plugin or (most is not None and plain.width * plain.height > most)
+
+
+def _plain_header(plain: PlainImage, name: str, limits: ImageLimits, url: str, byte_count: int) -> ImageHeader:
+    """The header of what need not be opened for it."""
+    pixels = plain.width * plain.height
+    shown = simple_mode(plain.mode, has_transparency=False)
+    decoded_bytes = pixels * max(bytes_per_pixel(shown), bytes_per_pixel(plain.mode))
+    check_size(plain.width, plain.height, limits, url, decoded_bytes=decoded_bytes)
+    check_frames(1, limits, url)
+    working_bytes = _webp_working_bytes(pixels, byte_count) if name == "WEBP" else plain.coefficient_bytes
+    return ImageHeader(name, plain.width, plain.height, plain.mode, 1, decoded_bytes, working_bytes=working_bytes)
+
+
 def orientation_of(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 where nothing or nonsense is said. Does not decode.
 
@@ -214,19 +237,17 @@ def drop_exif(image: Image.Image) -> None:
 def _working_bytes(image: ImageFile.ImageFile, pixels: int, byte_count: int) -> int:
     """What the decoder holds beside the pixels. Measured with Pillow 13; an estimate, for the decode budget."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        return _coefficient_bytes(image, pixels) if "progressive" in image.info else 0
+        sampling = [(layer[1], layer[2]) for layer in image.layer]
+        return coefficient_bytes(pixels, sampling) if "progressive" in image.info else 0
     if image.format == "WEBP":
-        # The animation decoder, which Pillow uses for still images too: two canvases, one more as bytes, and a
-        # copy of the file.
-        return 12 * pixels + byte_count
+        return _webp_working_bytes(pixels, byte_count)
     if image.format == "AVIF":
         # The planes, and the interleaved copy as bytes.
         return 7 * pixels
     return 0
 
 
-def _coefficient_bytes(image: JpegImagePlugin.JpegImageFile, pixels: int) -> int:
-    """A progressive JPEG's coefficients, two bytes each, which libjpeg keeps all until the last scan."""
-    sampling = [(layer[1], layer[2]) for layer in image.layer]
-    most = max(horizontal for horizontal, _ in sampling) * max(vertical for _, vertical in sampling)
-    return sum(2 * pixels * horizontal * vertical // most for horizontal, vertical in sampling)
+def _webp_working_bytes(pixels: int, byte_count: int) -> int:
+    # The animation decoder, which Pillow uses for still images too: two canvases, one more as bytes, and a copy of the
+    # file.
+    return 12 * pixels + byte_count

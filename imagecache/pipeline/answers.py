@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -105,8 +105,7 @@ class Answers:
         renewed = self.renewed(request, entry, download)
         parts.counters.not_modified += 1
         stamp.entry = entry
-        stored = parts.cache.disk.refresh(renewed)
-        self._time(stored, download)
+        stored = parts.cache.disk.refresh(renewed, told=self._timed(download))
         parts.renew_memory(renewed)
         return Loaded(
             renewed,
@@ -148,8 +147,9 @@ class Answers:
         if may_store:
             parts.drop_made_of_others(entry, checksum)
             written = None if download.spool is None else download.spool.hand_over()
-            stored = parts.cache.put(entry, download.body, protection=request.protection, written=written)
-            self._time(stored, download)
+            stored = parts.cache.put(
+                entry, download.body, protection=request.protection, written=written, told=self._timed(download)
+            )
             if is_unchanged:
                 parts.renew_memory(entry)
         elif is_answer:
@@ -175,15 +175,15 @@ class Answers:
             decoded=decoded,
         )
 
-    def _time(self, stored: asyncio.Future[StoreResult], download: Download) -> None:
-        """Measure what storing takes, which nobody waits for."""
+    def _timed(self, download: Download) -> Callable[[StoreResult], None]:
+        """What measures how long storing takes, which nobody waits for: from now until it is told the end."""
         clock, counters, began = self._parts.clock, self._parts.counters, self._parts.clock.monotonic()
 
-        def ended(_: asyncio.Future[StoreResult]) -> None:
+        def ended(_: StoreResult) -> None:
             download.metrics.store = clock.monotonic() - began
             counters.spent("store", download.metrics.store)
 
-        stored.add_done_callback(ended)
+        return ended
 
     def refused(self, request: ImageRequest, scope: str, download: Download, *, secret: bytes) -> None:
         """An answer whose status is no image: its head is kept where HTTP lets it count for a while; images stay."""

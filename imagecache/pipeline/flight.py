@@ -43,6 +43,14 @@ class Listener(Protocol):
         """A connection was granted: from here a caller's total timeout counts."""
         ...
 
+    def waits_on(self, flight: Flight[Any], waiter: asyncio.Future[Any], *, joined: bool) -> None:
+        """Told by the table what it awaits now, and whether the work was under way already."""
+        ...
+
+    def waits_no_more(self) -> None:
+        """Told by the table when that is over."""
+        ...
+
 
 class Caller:
     """A caller of ours, waiting: its own priority, progress and timeout (seconds; None for no limit)."""
@@ -84,13 +92,12 @@ class Caller:
             message = f"not there within {self._timeout:g} s in all; `timeout=` raises that limit"
             self._waiter.set_exception(TimedOutError(message, url=self.url, limit="total"))
 
-    def waits_on(self, waiter: asyncio.Future[Any], *, joined: bool) -> None:
-        """Told by the table what this caller awaits, and whether the work was under way already."""
+    def waits_on(self, flight: Flight[Any], waiter: asyncio.Future[Any], *, joined: bool) -> None:
         self._waiter = waiter
         self.has_joined_others = self.has_joined_others or joined
 
     def waits_no_more(self) -> None:
-        """Told by the table when that is over; the timeout is for the network, and ends with it."""
+        # The timeout is for the network, and ends with it.
         self._waiter = None
         if self._timer is not None:
             self._timer.cancel()
@@ -153,8 +160,11 @@ class Flight(Generic[T]):
     def _follow_host(self, _: Priority) -> None:
         self.weigh()
 
-    def lead_nobody(self) -> None:
-        """Whoever followed is done; to remember it would keep what it made, the bytes of an image say, in memory."""
+    def waits_on(self, flight: Flight[Any], waiter: asyncio.Future[Any], *, joined: bool) -> None:
+        self.follow_priority(lambda _: flight.weigh())
+
+    def waits_no_more(self) -> None:
+        # To remember who followed would keep what it made, the bytes of an image say, in memory.
         self._follower = None
 
     def weigh(self) -> None:
@@ -212,19 +222,21 @@ class Flight(Generic[T]):
         try:
             made = await work(self)
         except asyncio.CancelledError:
-            host._part = None
-            self._end(None, _outside())
+            self._end_part(host, None, _outside())
             raise
         except BaseException as error:
-            host._part = None
-            self._end(None, error)
+            self._end_part(host, None, error)
             host._stop_if_unwanted()
             raise
-        host._part = None
-        self._end(made, None)
+        self._end_part(host, made, None)
         # Others may have wanted this part, and nobody the whole.
         host._stop_if_unwanted()
         return made
+
+    def _end_part(self, host: Flight[Any], made: T | None, error: BaseException | None) -> None:
+        host._part = None
+        host.waits_no_more()
+        self._end(made, error)
 
     def _stop_if_unwanted(self) -> None:
         """Cancel the task, unless somebody waits for it or for any part of it."""
@@ -301,35 +313,22 @@ class FlightTable:
         joined = flight is not None
         if flight is None:
             if isinstance(listener, Flight) and listener.may_have_part:
-                return await self._join_as_part(Flight(self, key, work, about, listener), work, listener)
+                part = Flight(self, key, work, about, listener)
+                self._flights[key] = part
+                return await part.run_as_part(work)
             flight = Flight(self, key, work, about)
             self._flights[key] = flight
             self._tasks.add(flight.task)
         waiter = flight.add(listener)
-        if isinstance(listener, Caller):
-            listener.waits_on(waiter, joined=joined)
-        elif isinstance(listener, Flight):
-            listener.follow_priority(lambda _: flight.weigh())
+        listener.waits_on(flight, waiter, joined=joined)
         try:
             return await waiter
         finally:
             flight.leave(waiter)
-            if isinstance(listener, Caller):
-                listener.waits_no_more()
-            elif isinstance(listener, Flight):
-                listener.lead_nobody()
+            listener.waits_no_more()
             if waiter.done() and not waiter.cancelled():
                 # A caller cancelled in the very turn that brought an error never reads it.
                 waiter.exception()
-
-    async def _join_as_part(
-        self, part: Flight[T], work: Callable[[Flight[T]], Coroutine[Any, Any, T]], host: Flight[Any]
-    ) -> T:
-        self._flights[part.key] = part
-        try:
-            return await part.run_as_part(work)
-        finally:
-            host.lead_nobody()
 
     def discard(self, task: asyncio.Task[Any]) -> None:
         """A flight's task has ended."""

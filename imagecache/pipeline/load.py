@@ -44,7 +44,7 @@ from .flight import Caller, Flight, Listener
 from .loaded import Decoded, Loaded, UnusableError
 from .partial import Keeping, StoredParts
 from .parts import Parts
-from .stored import Found, StoredAnswers, directives_of, preconditions_of, question
+from .stored import NOTHING, Found, StoredAnswers, directives_of, preconditions_of, question
 
 if TYPE_CHECKING:
     from ..imaging.header import ImageHeader
@@ -211,7 +211,7 @@ class Loader:
         if request.policy is CachePolicy.PROTOCOL:
             await self._heed_refusal(request, scope, found.entry)
         may_wait = found.entry is None and isinstance(decision, Load) and request.policy in _MAY_WAIT
-        if may_wait and await self._others_load(request, scope):
+        if may_wait and not parts.cache.disk.is_known_alone and await self._others_load(request, scope):
             # Somebody else had the lease, and has stored it by now, unless something went wrong there.
             found, decision = await self._look(request, scope, up_to)
         if not isinstance(decision, Serve) and request.policy in _MAY_WAIT and not parts.currency.is_current(stamp):
@@ -253,8 +253,11 @@ class Loader:
 
     async def _find(self, request: ImageRequest, scope: str, up_to: float, *, since: float | None = None) -> Found:
         """The stored answer that the request selects, with its bytes where they will be served."""
-        parts, held = self._parts, self._parts.held(request)
-        now = parts.clock.time()
+        parts = self._parts
+        if parts.cache.disk.is_available and self._stored.are_lacking(request):
+            # Most misses: nothing else of what follows is needed.
+            return NOTHING
+        held, now = parts.held(request), parts.clock.time()
 
         def needs_body(entry: Entry) -> bool:
             if entry.byte_count > up_to or (held is not None and held.checksum == entry.checksum):

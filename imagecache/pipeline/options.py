@@ -39,14 +39,15 @@ def request_for(
     ValueError for a wrong value or a contradiction.
     """
     text = check_url(url)
+    if not options:
+        key = _checked_key(key_for_url(text))
+        return ImageRequest(text, key, hash_for_key(key), policy, timeout=timeout)
     if unknown := options.keys() - _OPTION_NAMES:
         raise TypeError(f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_OPTION_NAMES))}")
     key = _checked_key(options["cache_key"] if "cache_key" in options else key_for_url(text))
-    chosen, given = policy, _NOTHING_GIVEN
-    if options:
-        chosen = _policy(options, policy)
-        _check_demands(options, chosen)
-        given = {name: _CHECKED[name](value) for name, value in options.items() if name in _CHECKED}
+    chosen = _policy(options, policy)
+    _check_demands(options, chosen)
+    given = {name: _CHECKED[name](value) for name, value in options.items() if name in _CHECKED}
     if "timeout" not in given:
         given = {"timeout": timeout, **given}
     request = ImageRequest(text, key, hash_for_key(key), chosen, **given)
@@ -229,7 +230,6 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-_NOTHING_GIVEN: dict[str, Any] = {}
 _CHECKED: dict[str, Callable[[Any], Any]] = {
     "processors": _processors,
     "mode": _mode,

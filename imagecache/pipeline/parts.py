@@ -108,6 +108,8 @@ def memory_key(request: ImageRequest, processors: int | None = None) -> Hashable
 
     ``processors`` counts how many of the request's processors are applied; None for all.
     """
+    if not (request.processors or request.headers.pairs or request.partition or "@" in request.url):
+        return _everybodys_key(request.key, request.mode, ())
     applied = request.processors[:processors]
     userinfo = userinfo_of(request.url)
     if not (request.headers.pairs or request.partition or userinfo):

@@ -32,6 +32,9 @@ class Found:
     beginnings: tuple[Entry, ...] = ()
 
 
+NOTHING = Found()
+
+
 class StoredAnswers:
     """What the disk has for requests."""
 
@@ -54,14 +57,11 @@ class StoredAnswers:
         with_body: Callable[[Entry], bool],
     ) -> Found:
         """The stored answer that the request selects (RFC 9111, 4.1)."""
-        # Who takes nothing but what is stored wants to know of what others stored a moment ago, too.
-        is_only = request.policy is CachePolicy.CACHE_ONLY or directives_of(request).only_if_cached
         disk = self._parts.cache.disk
-        if not is_only:
-            if not disk.has_looked:
-                await disk.look()
-            if disk.lacks(request.key_hash):
-                return Found()
+        if not disk.has_looked:
+            await disk.look()
+        if self.are_lacking(request):
+            return NOTHING
         parts, seen, partial = self._parts, list[Entry](), list[Entry]()
         headers, as_sent = parts.asked_headers(request), False
         secret = await parts.cache.disk.secret()
@@ -92,6 +92,13 @@ class StoredAnswers:
             headers, as_sent = (await parts.downloader.as_sent(question(request))).headers, True
             found = await look()
         return found
+
+    def are_lacking(self, request: ImageRequest) -> bool:
+        """Whether there is none for a request, if that is known without a look."""
+        # Who takes nothing but what is stored wants to know of what others stored a moment ago, too.
+        if request.policy is CachePolicy.CACHE_ONLY or directives_of(request).only_if_cached:
+            return False
+        return self._parts.cache.disk.lacks(request.key_hash)
 
     def depends_on_modifiers(self, entries: Sequence[Entry]) -> bool:
         """Whether only a run of the request modifiers can tell which of these answers a request selects."""

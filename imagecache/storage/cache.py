@@ -111,15 +111,23 @@ class ImageCache(Generic[V]):
     # Storing
 
     def put(
-        self, entry: Entry, body: bytes, *, protection: Protection | None = None, written: str | None = None
+        self,
+        entry: Entry,
+        body: bytes,
+        *,
+        protection: Protection | None = None,
+        written: str | None = None,
+        told: Callable[[StoreResult], object] | None = None,
     ) -> asyncio.Future[StoreResult]:
         """`DiskStorage.put`, and the delegates are told if the image cannot be kept."""
-        stored = self.disk.put(entry, body, protection=protection, written=written)
-        if stored.done():
-            self._tell_if_not_kept(entry, stored)
-        else:
-            stored.add_done_callback(lambda future: self._tell_if_not_kept(entry, future))
-        return stored
+
+        def ended(result: StoreResult) -> None:
+            if told is not None:
+                told(result)
+            if result.status is not StoreStatus.STORED:
+                self._tell_if_not_kept(entry, result)
+
+        return self.disk.put(entry, body, protection=protection, written=written, told=ended)
 
     async def store(
         self,
@@ -355,10 +363,7 @@ class ImageCache(Generic[V]):
     def _did_evict(self, groups: list[str]) -> None:
         self._delegates.notify("did_evict", groups)
 
-    def _tell_if_not_kept(self, entry: Entry, future: asyncio.Future[StoreResult]) -> None:
-        if future.cancelled():
-            return
-        result = future.result()
+    def _tell_if_not_kept(self, entry: Entry, result: StoreResult) -> None:
         told = {StoreStatus.TOO_LARGE, StoreStatus.NO_ROOM, StoreStatus.QUEUE_FULL, StoreStatus.FAILED}
         if self._has_directory:
             told.add(StoreStatus.UNAVAILABLE)

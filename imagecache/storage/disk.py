@@ -251,31 +251,43 @@ class DiskStorage:
         return None if store is None else store.spool(key_hash)
 
     def put(
-        self, entry: Entry, body: bytes, *, protection: Protection | None = None, written: str | None = None
+        self,
+        entry: Entry,
+        body: bytes,
+        *,
+        protection: Protection | None = None,
+        written: str | None = None,
+        told: Callable[[StoreResult], object] | None = None,
     ) -> asyncio.Future[StoreResult]:
         """Store bytes that belong to ``entry``; `load` sees them at once, the future ends when they are committed.
 
         Other bytes in the place of an original drop all variants made of the old ones. A variant is SUPERSEDED
         unless the original that it was made of (``source_checksum``) is stored. ``entry.checksum`` is trusted.
         ``written`` is what a `spool` with these very bytes handed over: its file is then not written again.
+        ``told`` is called on the loop with what the future ends with, just before, or before this returns.
         """
         if len(body) + ROW_COST > self.limit:
             self.too_large += 1
             self._discard_other(entry)
             self._leave_file(written)
-            return _done(StoreStatus.TOO_LARGE)
-        stored = self._store_later(Put(entry, body, self.limit, protection, self._clock.time(), written))
+            return _done(StoreStatus.TOO_LARGE, told)
+        stored = self._store_later(Put(entry, body, self.limit, protection, self._clock.time(), written), told)
         if stored is None:
             self.refused += 1
             self._discard_other(entry)
         if stored is None or stored.done():
             # Refused, or the folder cannot be used by now: nobody else knows of the file.
             self._leave_file(written)
-        return stored or _done(StoreStatus.QUEUE_FULL)
+        return stored or _done(StoreStatus.QUEUE_FULL, told)
 
-    def refresh(self, entry: Entry) -> asyncio.Future[StoreResult]:
-        """Store new metadata for unchanged bytes (a 304); SUPERSEDED if the row has other bytes by now, or none."""
-        return self._store_later(Refresh(entry, self._clock.time())) or _done(StoreStatus.QUEUE_FULL)
+    def refresh(
+        self, entry: Entry, *, told: Callable[[StoreResult], object] | None = None
+    ) -> asyncio.Future[StoreResult]:
+        """Store new metadata for unchanged bytes (a 304); SUPERSEDED if the row has other bytes by now, or none.
+
+        ``told`` as for `put`.
+        """
+        return self._store_later(Refresh(entry, self._clock.time()), told) or _done(StoreStatus.QUEUE_FULL, told)
 
     def touch(self, row: RowKey, extension: AccessExtension | None = None) -> None:
         """Note an access: it makes the row the most recently used and extends its stored-until; written later.
@@ -451,6 +463,11 @@ class DiskStorage:
             self._leases.release(store, row)
 
     @property
+    def is_known_alone(self) -> bool:
+        """Whether nobody else had the folder open a moment ago, so that nobody is to be asked for a `lease`."""
+        return self._own_store is not None and self._leases.is_known_alone
+
+    @property
     def has_company(self) -> bool:
         """Whether other processes shared the folder when a lease was last asked for."""
         return self._leases.has_company
@@ -534,11 +551,13 @@ class DiskStorage:
         store.subscribers[:] = [other for other in store.subscribers if other.owner is not self]
         store.faults.leave(self)
 
-    def _store_later(self, operation: Put | Refresh) -> asyncio.Future[StoreResult] | None:
+    def _store_later(
+        self, operation: Put | Refresh, told: Callable[[StoreResult], object] | None
+    ) -> asyncio.Future[StoreResult] | None:
         store = self._open()
         if store is None or not store.writer.may_work:
-            return _done(StoreStatus.UNAVAILABLE)
-        stored = store.writer.submit(operation, self)
+            return _done(StoreStatus.UNAVAILABLE, told)
+        stored = store.writer.submit(operation, self, told)
         # A refresh writes only to what is there.
         if isinstance(operation, Put):
             store.absence.add(operation.key_hash)
@@ -620,9 +639,12 @@ class DiskStorage:
             self._on_fault(*fault)
 
 
-def _done(status: StoreStatus) -> asyncio.Future[StoreResult]:
+def _done(status: StoreStatus, told: Callable[[StoreResult], object] | None) -> asyncio.Future[StoreResult]:
     future: asyncio.Future[StoreResult] = asyncio.get_running_loop().create_future()
-    future.set_result(StoreResult(status))
+    result = StoreResult(status)
+    future.set_result(result)
+    if told is not None:
+        told(result)
     return future
 
 

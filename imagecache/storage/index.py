@@ -31,8 +31,9 @@ LOG_LENGTH = 16_384
 _LEASE = "key_hash = ? AND namespace = ? AND scope = ? AND vary = ? AND processor = ?"
 _ROW = f"key = ? AND {_LEASE}"
 _FIND = f"SELECT id, checksum, cost, file FROM entries WHERE {_ROW}"
-_FIELDS = """key, key_hash, namespace, scope, vary, processor, checksum, etag, stored_until, lifetime, last_access, cost,
-    file, seal, metadata"""
+_FIELDS = """
+key, key_hash, namespace, scope, vary, processor, checksum, etag, stored_until, lifetime, last_access, cost, file, seal,
+    metadata"""
 _INSERT = f"INSERT INTO entries ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE = """
 UPDATE entries SET checksum = ?, etag = ?, stored_until = ?, lifetime = ?, last_access = ?, cost = ?, file = ?,
@@ -50,8 +51,8 @@ _TOGETHER = {
     for count in (32, 8)
 }
 """How many rows are looked for and inserted by one statement each, and these: SQLite lets go of the interpreter's lock
-several times in each, and to have it back from the loop's thread takes longer than the row. 999 values are the most that
-every SQLite takes."""
+several times in each, and to have it back from the loop's thread takes longer than the row. Every SQLite takes 999
+values."""
 _TOUCH = f"""
 UPDATE entries SET last_access = max(last_access, ?),
     stored_until = ifnull(?, max(stored_until, ? + ifnull(lifetime, -1e18)))

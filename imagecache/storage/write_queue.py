@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -29,12 +30,17 @@ TOUCHED_ROWS = 256
 
 @dataclass(slots=True, eq=False)
 class Queued:
-    """An operation, who asked for it, and whom to tell, if anybody. The answer's type is the operation's own."""
+    """An operation, who asked for it, and whom to tell, if anybody. The answer's type is the operation's own.
+
+    ``told`` is called on the loop with the answer, before whoever awaits it goes on: unlike a callback of the future's,
+    without a turn of the loop of its own.
+    """
 
     operation: Operation[Any]
     future: asyncio.Future[Any] | None
     loop: asyncio.AbstractEventLoop | None
     origin: object
+    told: Callable[[Any], object] | None = None
     is_ended: bool = False
 
 

@@ -42,6 +42,8 @@ REOPEN_AFTER = 10.0
 """Seconds after which a folder that could not be used is tried again."""
 LAST_TRIES = 8
 """Tries at opening and at the interpreter's exit, each as long as the busy timeout, at an index that is locked."""
+TOLD_AT_ONCE = 100
+"""Operations whose ends are told in one step of the loop."""
 SHORTEN_EVERY = 64
 """Batches after which the log of changes is cut to its length."""
 
@@ -91,11 +93,13 @@ class Writer:
         """Whether a write is worth trying: the folder works, or it is time to see if it does again."""
         return self.is_usable or self._clock.monotonic() >= self._retry_at
 
-    def submit(self, operation: Operation[T], origin: object) -> asyncio.Future[T] | None:
-        """Queue an operation on the running loop's behalf; None if the queue is full."""
+    def submit(
+        self, operation: Operation[T], origin: object, told: Callable[[T], object] | None = None
+    ) -> asyncio.Future[T] | None:
+        """Queue an operation on the running loop's behalf, which is ``told`` the answer; None if the queue is full."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        if not self.queue.add(Queued(operation, future, loop, origin)):
+        if not self.queue.add(Queued(operation, future, loop, origin, told)):
             return None
         self.wake(now=self.queue.is_batch_full)
         return future
@@ -398,7 +402,7 @@ class Writer:
                     continue
                 try:
                     for queued in together:
-                        answers.append(queued.operation.execute(index))  # noqa: PERF401 - those before a fault count.
+                        answers.append(queued.operation.execute(index))
                 except NoRoomError as error:
                     short = error
                     break
@@ -435,12 +439,14 @@ class Writer:
         self.queue.done(batch)
         for origin, changed in changes.items():
             self._did_change(changed, origin)
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Queued, Any]]] = {}
         for queued, answer in zip(batch, answers, strict=True):
-            if queued.loop is not None and queued.future is not None:
-                by_loop.setdefault(queued.loop, []).append((queued.future, answer))
+            if queued.loop is not None:
+                by_loop.setdefault(queued.loop, []).append((queued, answer))
         for loop, resolved in by_loop.items():
-            tell(loop, _resolve, resolved)
+            # In their order, but not all in one step of the loop.
+            for start in range(0, len(resolved), TOLD_AT_ONCE):
+                tell(loop, _resolve, resolved[start : start + TOLD_AT_ONCE])
 
     def _recover(self, error: Exception, *, is_damaged: bool = False) -> None:
         """After a fault: the index is opened anew before the next use, the next generation if this one is damaged."""
@@ -461,7 +467,7 @@ class Writer:
 
 
 def _in_runs(batch: Sequence[Queued]) -> Iterator[Sequence[Queued]]:
-    """The batch in its order: each operation alone, or as many as can be one, which are plain puts of different keys."""
+    """The batch in its order: each operation alone, or plain puts of different keys, as many as can be one."""
     start = 0
     while start < len(batch):
         keys = set[str]()
@@ -483,7 +489,12 @@ def tell(loop: asyncio.AbstractEventLoop, callback: Callable[[T], object], value
         return
 
 
-def _resolve(resolved: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, answer in resolved:
-        if not future.done():
-            future.set_result(answer)
+def _resolve(resolved: list[tuple[Queued, Any]]) -> None:
+    for queued, answer in resolved:
+        if queued.told is not None:
+            try:
+                queued.told(answer)
+            except Exception:  # Whose answer comes next must hear of it all the same.
+                logger.exception("who was told of what is stored raised")
+        if queued.future is not None and not queued.future.done():
+            queued.future.set_result(answer)
