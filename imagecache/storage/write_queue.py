@@ -113,6 +113,18 @@ class WriteQueue:
             self._by_key.setdefault(operation.key_hash, []).append(operation)
         return True
 
+    def add_behind(self, queued: Queued, other: Queued) -> None:
+        """Put another operation on the same key behind one that was taken and is not done; the taker does it, too."""
+        with self._lock:
+            self._queue.insert(self._queue.index(queued) + 1, other)
+            self._bytes += other.operation.size
+            operations = self._by_key.get(queued.operation.key_hash, [])
+            for position, operation in enumerate(operations):
+                # Unless a clear came since, which hid it.
+                if operation is queued.operation:
+                    operations.insert(position + 1, other.operation)
+                    break
+
     def touch(self, row: RowKey, access: Access) -> bool:
         """Note an access; whether so many wait that they should be written."""
         with self._lock:

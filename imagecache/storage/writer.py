@@ -362,11 +362,13 @@ class Writer:
             first = waiting[0]
             if has_trimmed_for is first:
                 # Pinned and protected rows are all there is.
-                self._end_all([first], StoreStatus.NO_ROOM, None)
-                if isinstance(first.operation, Put):
-                    # What is there in its place is out of date all the same.
-                    self.submit_quietly(Discard(first.operation.entry, if_other=True), first.origin)
                 waiting = waiting[1:]
+                if isinstance(first.operation, Put):
+                    # What is there in its place is out of date all the same; what comes behind it is not.
+                    discard = Queued(Discard(first.operation.entry, if_other=True), None, None, first.origin)
+                    self.queue.add_behind(first, discard)
+                    waiting = [discard, *waiting]
+                self._end_all([first], StoreStatus.NO_ROOM, None)
                 continue
             has_trimmed_for = first
             self._make_room(index, first.operation, short.needed)
