@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
 from .expiration import StorageExpiration
 from .headers import Headers
-from .keys import display_url, hash_for_key, key_for_url
+from .keys import checksum_of, display_url, hash_for_key, key_for_url
 
 Namespace = Literal["image", "response", "partial", "negative"]
 """Answers of ``fetch_response`` are rows of their own, so that an image call never meets an HTML page, and parts of
@@ -89,7 +88,7 @@ class Entry:
         ``key`` is the identity to store them under, that of the URL where it is not given.
         """
         key = key_for_url(url) if key is None else key
-        checksum = hashlib.sha256(data).hexdigest()
+        checksum = checksum_of(data)
         return cls(
             row=RowKey(hash_for_key(key)),
             key=display_url(key),

@@ -1,4 +1,4 @@
-"""Identity: from a URL to the key, its hash, and the scope that keeps users apart. No I/O."""
+"""Identity: from a URL to the key, its hash, and the scope that keeps users apart; of bytes, their checksum. No I/O."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ CREDENTIAL_FIELDS = ("authorization", "cookie")
 """Request fields that make a request one user's own (RFC 9111, 3.5)."""
 
 
+_SMALL = 64 * 1024
+_UNLOCKED_FROM = 2048
+"""Bytes from which on hashlib lets go of the interpreter's lock."""
 _ORDINARY = re.compile(r"https?://[A-Za-z0-9.-]+(?::[1-5]?[0-9]{1,4})?(?:/[A-Za-z0-9._~%!$&'()*+,;=:@/?#-]*)?")
 """URLs that `urlsplit` has nothing against, by far the most: taking them apart costs more than all else here."""
 
@@ -35,6 +38,20 @@ def hash_for_key(key: str) -> str:
     """
     # A lone surrogate cannot be sent, but must not raise UnicodeEncodeError from inside a hash.
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def checksum_of(body: bytes) -> str:
+    """The SHA-256 hex of a body: what is made of the same bytes is the same. For worker threads.
+
+    Of a small one in pieces for which hashlib keeps the interpreter's lock: to have that back from the event loop takes
+    several times as long as they do, 60 µs at most.
+    """
+    if len(body) > _SMALL:
+        return hashlib.sha256(body).hexdigest()
+    digest, view = hashlib.sha256(), memoryview(body)
+    for start in range(0, len(body), _UNLOCKED_FROM - 1):
+        digest.update(view[start : start + _UNLOCKED_FROM - 1])
+    return digest.hexdigest()
 
 
 def check_url(url: object) -> str:

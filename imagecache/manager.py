@@ -610,6 +610,8 @@ class ImageManager:
         if loaded.may_keep and self._parts.currency.is_current(loaded.stamp):
             if request.memory_expiration is not None or kept is not cached:
                 self._parts.remember(cached, request.memory_expiration)
+            if cached.entry is loaded.entry:
+                cached.sighting = loaded.stamp.sighting
             self._others.watch()
         return made
 

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 import aiohttp
@@ -66,6 +66,17 @@ class QuietHandler(ResponseHandler):
     """
 
     is_idle = False
+    _is_readable: Callable[[], bool] | None = None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether this idle connection has said nothing since its last answer, neither read yet nor waiting to be."""
+        if self.should_close or self.transport is None:
+            return False
+        if self._is_readable is None:
+            sock = self.transport.get_extra_info("socket")
+            self._is_readable = _never if sock is None else _readiness_of(sock.fileno())
+        return not self._is_readable()
 
     def data_received(self, data: bytes) -> None:
         # aiohttp itself calls this with nothing, to go on with what it held back.
@@ -126,36 +137,29 @@ class GuardedConnector(aiohttp.TCPConnector):
         # the answer to the next request (response splitting).
         while (connection := await super()._get(key, traces)) is not None:
             protocol = connection.protocol
-            if protocol is not None and is_quiet(protocol):
-                _set_idle(protocol, is_idle=False)
+            if isinstance(protocol, QuietHandler) and protocol.is_quiet:
+                protocol.is_idle = False
                 return connection
             connection.close()
         return None
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        _set_idle(protocol, is_idle=True)
+        if isinstance(protocol, QuietHandler):
+            protocol.is_idle = True
         super()._release(key, protocol, should_close=should_close)
 
 
-def _set_idle(protocol: ResponseHandler, *, is_idle: bool) -> None:
-    if isinstance(protocol, QuietHandler):
-        protocol.is_idle = is_idle
+def _readiness_of(fd: int) -> Callable[[], bool]:
+    """What tells whether a socket has something to be read."""
+    if not hasattr(select, "poll"):
+        return lambda: bool(select.select([fd], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return lambda: bool(poll.poll(0))
 
 
-def is_quiet(protocol: ResponseHandler) -> bool:
-    """Whether an idle connection has said nothing since its last answer, neither read yet nor waiting to be."""
-    if protocol.should_close or protocol.transport is None:
-        return False
-    sock = protocol.transport.get_extra_info("socket")
-    return sock is None or not _is_readable(sock.fileno())
-
-
-def _is_readable(fd: int) -> bool:
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([fd], [], [], 0)[0])
+def _never() -> bool:
+    return False
 
 
 def open_session(options: NetworkOptions, guard: AddressGuard) -> tuple[aiohttp.ClientSession, GuardedResolver]:

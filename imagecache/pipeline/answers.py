@@ -26,8 +26,11 @@ from .loaded import Decoded, Loaded
 from .parts import Parts
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..imaging.header import ImageHeader
     from ..network.download import Download
+    from ..storage.sightings import Sighting
 
 _NO_FIELDS: VaryFields = ()
 _NO_BODY = hashlib.sha256(b"").hexdigest()
@@ -106,6 +109,7 @@ class Answers:
         parts.counters.not_modified += 1
         stamp.entry = entry
         stored = parts.cache.disk.refresh(renewed, told=self._timed(download))
+        stamp.sighting = self._sighting(renewed, stored)
         parts.renew_memory(renewed)
         return Loaded(
             renewed,
@@ -159,6 +163,8 @@ class Answers:
                 parts.cache.disk.discard(previous)
         stamp = parts.currency.stamp(request.key_hash)
         stamp.entry = entry
+        if stored is not None:
+            stamp.sighting = self._sighting(entry, stored)
         return Loaded(
             entry,
             download.body,
@@ -174,6 +180,10 @@ class Answers:
             was_resumed=download.resumed_at > 0,
             decoded=decoded,
         )
+
+    def _sighting(self, entry: Entry, stored: asyncio.Future[StoreResult]) -> Sighting | None:
+        """That of a row which was just queued; if that fails, it ceases to hold. None where it cannot be stored."""
+        return None if stored.done() else self._parts.cache.disk.sighting(entry.row.key_hash)
 
     def _timed(self, download: Download) -> Callable[[StoreResult], None]:
         """What measures how long storing takes, which nobody waits for: from now until it is told the end."""

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..imaging.shared import SharedImage
+    from ..storage.sightings import Sighting
 
 
 class CachedImage:
     """Pixels that are handed out as copy-on-write views, with the metadata of the bytes they were made from.
 
-    ``entry`` is replaced when those bytes are revalidated; the pixels never change. ``key`` is where the
-    memory tier keeps it. What HTTP says of its age is read out of the headers at the first question, and remembered:
-    most images are never asked, and at every hit it would cost more than all the rest of one.
+    ``entry`` is replaced when those bytes are revalidated; the pixels never change. ``key`` is where the memory tier
+    keeps it. ``sighting`` is the disk's of the row with this very entry, if it is known to be stored. What HTTP says of
+    its age is read out of the headers at the first question, and remembered: most images are never asked, and at every
+    hit it would cost more than all the rest of one.
     """
 
-    __slots__ = ("__weakref__", "_born_at", "_entry", "_fresh_until", "_stale_at", "key", "pixels")
+    __slots__ = ("__weakref__", "_born_at", "_entry", "_fresh_until", "_stale_at", "key", "pixels", "sighting")
 
     def __init__(self, key: Hashable, pixels: SharedImage, entry: Entry) -> None:
         self.key = key
@@ -39,6 +41,7 @@ class CachedImage:
     @entry.setter
     def entry(self, entry: Entry) -> None:
         self._entry = entry
+        self.sighting: Sighting | None = None
         self._fresh_until: float | None = None
         self._born_at: float | None = None
         self._stale_at: float | None = None
@@ -79,11 +82,15 @@ class CachedImage:
 
 @dataclass(slots=True)
 class Stamp:
-    """Work's note of when it took the bytes of a key, and which; asked before anything made of them is kept."""
+    """Work's note of when it took the bytes of a key, and which; asked before anything made of them is kept.
+
+    ``sighting`` is the disk's, of the row with the answer that came of the work, if it is known to be stored.
+    """
 
     key_hash: str
     serial: int
     entry: Entry | None = None
+    sighting: Sighting | None = None
 
 
 # Plain tuples: there may be thousands of them for long, and the garbage collector soon passes over those of texts and

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..imaging.encode import Encoding
 from ..imaging.shared import SharedImage
-from ..keys import display_url
+from ..keys import checksum_of, display_url
 from ..request import ImageRequest
 from .flight import Flight, Listener
 from .load import Loader
@@ -101,4 +100,4 @@ def _encode(pixels: SharedImage, encoding: AnyEncoding, url: str) -> Encoded:
     image = pixels.image()
     chosen = encoding.chosen_for(image) if isinstance(encoding, LikeSource) else encoding
     body = chosen.encode(image, url=url)
-    return Encoded(body, hashlib.sha256(body).hexdigest(), chosen.format)
+    return Encoded(body, checksum_of(body), chosen.format)

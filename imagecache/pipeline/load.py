@@ -7,7 +7,6 @@ goes over the wire, so that two policies that ask the same question ask it once.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import math
 import time
@@ -31,7 +30,7 @@ from ..http.explanation import Explanation, explain
 from ..http.freshness import current_age, fresh_until, may_serve_on_error
 from ..http.storing import forbids_storing
 from ..http.validators import not_modified_fits
-from ..keys import display_url, shown_url
+from ..keys import checksum_of, display_url, shown_url
 from ..metrics import Metrics
 from ..network.priority import PriorityTicket
 from ..protocols import ImageProcessor
@@ -224,7 +223,7 @@ class Loader:
                 message = f"{reason}, and {who} never asks the network"
                 raise NotInCacheError(message, url=display_url(request.url))
             case Serve(stale, behind) if found.entry is not None:
-                stamp.entry = found.entry
+                stamp.entry, stamp.sighting = found.entry, found.sighting
                 parts.counters.disk_hits += 1
                 parts.cache.disk.touch(found.entry.row, request.disk_extension)
                 if behind:
@@ -258,6 +257,8 @@ class Loader:
             # Most misses: nothing else of what follows is needed.
             return NOTHING
         held, now = parts.held(request), parts.clock.time()
+        if held is not None and self._stored.is_seen(held, request, scope):
+            return Found(held.entry)
 
         def needs_body(entry: Entry) -> bool:
             if entry.byte_count > up_to or (held is not None and held.checksum == entry.checksum):
@@ -521,7 +522,7 @@ def _inspect(body: bytes, limits: ImageLimits, url: str) -> tuple[str, ImageHead
     from ..imaging.header import read_header
 
     header = read_header(body, limits=limits, url=url)
-    return hashlib.sha256(body).hexdigest(), header
+    return checksum_of(body), header
 
 
 def _inspect_and_decode(
@@ -534,7 +535,7 @@ def _inspect_and_decode(
     started = time.perf_counter()
     options = options_for(processors, mode)
     header, image = decode_small(body, options=options, most=SMALL_COST, limits=limits, url=url)
-    checksum = hashlib.sha256(body).hexdigest()
+    checksum = checksum_of(body)
     if image is None:
         return checksum, header, None
     return checksum, header, Decoded(options.identifier, SharedImage(image), time.perf_counter() - started)

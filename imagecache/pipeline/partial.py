@@ -23,6 +23,7 @@ from ..headers import Headers
 from ..http.ranges import announced_part
 from ..http.resuming import resume_validator
 from ..http.storing import VaryFields, forbids_storing, vary_fields
+from ..keys import checksum_of
 from ..metrics import Metrics
 from ..network.body import Body, SpoolFile
 from ..network.download import Download
@@ -212,4 +213,4 @@ def _is_same_version(entry: Entry, first: Entry) -> bool:
 
 def _read_and_hash(read: Callable[[], bytes]) -> tuple[bytes, str]:
     body = read()
-    return body, hashlib.sha256(body).hexdigest()
+    return body, checksum_of(body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from ..http.freshness import current_age, fresh_for, may_serve_on_error
 from ..http.ranges import content_range, if_range_holds, part_of, single_range, within_part
 from ..http.storing import forbids_storing, may_store_part, may_store_response
 from ..http.validators import head_effect, not_modified_fits
-from ..keys import display_url, shown_url
+from ..keys import checksum_of, display_url, shown_url
 from ..network.download import Download
 from ..network.priority import PriorityTicket
 from ..request import CachePolicy, FetchOptions, ImageRequest, ResponseOptions
@@ -260,7 +259,7 @@ class ResponseStage:
     ) -> CachedResponse:
         parts, request = self._parts, asked.request
         status = CacheStatus(forward=decision.forward, forward_status=download.status)
-        checksum = await parts.workers.run(_checksum, download.body)
+        checksum = await parts.workers.run(checksum_of, download.body)
         is_part = download.status == 206
         namespace: Namespace = "partial" if is_part else "response"
         secret = await parts.cache.disk.secret()
@@ -408,7 +407,3 @@ def _passed_on(download: Download, status: CacheStatus) -> CachedResponse:
         served_from=ServedFrom.NETWORK,
         cache_status=status,
     )
-
-
-def _checksum(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..entry import Entry, Namespace
 from ..headers import Headers
@@ -12,7 +13,11 @@ from ..http.directives import NO_DIRECTIVES, RequestDirectives
 from ..http.storing import select
 from ..keys import display_url, is_scoped, scope_for
 from ..request import CachePolicy, DownloadRequest, ImageRequest
+from .cached import CachedImage
 from .parts import Parts
+
+if TYPE_CHECKING:
+    from ..storage.sightings import Sighting
 
 _CHOOSE_AS_SENT = (CachePolicy.PROTOCOL, CachePolicy.REVALIDATE)
 """The policies that choose a stored answer by what would be sent now, request modifiers included."""
@@ -23,13 +28,14 @@ class Found:
     """A stored answer, with its bytes where they were asked for.
 
     ``is_vary_miss``: there is none, though there are answers to the same URL with other request headers.
-    ``beginnings``: what is kept of images that broke off.
+    ``beginnings``: what is kept of images that broke off. ``sighting`` was taken before the row was read, if it was.
     """
 
     entry: Entry | None = None
     body: bytes | None = None
     is_vary_miss: bool = False
     beginnings: tuple[Entry, ...] = ()
+    sighting: Sighting | None = None
 
 
 NOTHING = Found()
@@ -62,6 +68,7 @@ class StoredAnswers:
             await disk.look()
         if self.are_lacking(request):
             return NOTHING
+        sighting = disk.sighting(request.key_hash)
         parts, seen, partial = self._parts, list[Entry](), list[Entry]()
         headers, as_sent = parts.asked_headers(request), False
         secret = await parts.cache.disk.secret()
@@ -85,13 +92,25 @@ class StoredAnswers:
             beginnings = tuple(entry for entry in partial if is_beginning(entry))
             if stored is None:
                 return Found(is_vary_miss=bool(seen), beginnings=beginnings)
-            return Found(stored.entry, stored.body, beginnings=beginnings)
+            return Found(stored.entry, stored.body, beginnings=beginnings, sighting=sighting)
 
         found = await look()
         if request.policy in _CHOOSE_AS_SENT and self.depends_on_modifiers(seen):
             headers, as_sent = (await parts.downloader.as_sent(question(request))).headers, True
             found = await look()
         return found
+
+    def is_seen(self, held: CachedImage, request: ImageRequest, scope: str) -> bool:
+        """Whether the answer behind an image in memory is known, without a look, to be the one that is stored.
+
+        For who asks the server in any case: what another process did just now may be overlooked.
+        """
+        if request.policy is not CachePolicy.REVALIDATE or held.sighting is None:
+            return False
+        entry = held.entry
+        # Of several that vary, a look has to choose.
+        is_the_one = entry.row.scope == scope and not entry.row.vary and "vary" not in entry.headers
+        return is_the_one and self._parts.cache.disk.is_unchanged(held.sighting)
 
     def are_lacking(self, request: ImageRequest) -> bool:
         """Whether there is none for a request, if that is known without a look."""

@@ -6,13 +6,13 @@ still the ones that are stored.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ..entry import Entry
 from ..errors import EncodeError, ImageCacheError
 from ..imaging.shared import SharedImage
+from ..keys import checksum_of
 from ..protocols import CacheSerializer
 from ..request import ImageRequest
 from ..storage.stored import Stored
@@ -69,4 +69,4 @@ def serialize(pixels: SharedImage, serializer: CacheSerializer, url: str) -> tup
         raise
     except Exception as error:  # The border of a user's code.
         raise EncodeError(f"the cache serializer {serializer.identifier} raised: {error}", url=url) from error
-    return body, hashlib.sha256(body).hexdigest()
+    return body, checksum_of(body)

@@ -31,6 +31,7 @@ from .operations import Change, Clear, Discard, Mark, Operation, Pin, Put, Refre
 from .readers import Lookup
 from .registry import REGISTRY
 from .rows import Order, secret_of, totals_of
+from .sightings import Sighting
 from .spool import Spool
 from .store import Store, Subscriber
 from .stored import DiskState, Stored, StoreResult, StoreStatus
@@ -177,6 +178,21 @@ class DiskStorage:
             return False
         self.misses += 1
         return True
+
+    def sighting(self, key_hash: str) -> Sighting | None:
+        """A sighting of a key as it is now: to be taken before it is read, or right after something was stored."""
+        store = self._own_store
+        return None if store is None or self._is_closed else store.sightings.take(key_hash)
+
+    def is_unchanged(self, sighting: Sighting) -> bool:
+        """Whether what was read or stored then is there as it was, as far as that is known without a look.
+
+        What another process did within the last tenth of a second may be overlooked.
+        """
+        store = self._own_store
+        if store is None or self._is_closed or not store.writer.is_usable:
+            return False
+        return store.sightings.hold(sighting) and self._leases.was_alone_just_now(store)
 
     @property
     def has_looked(self) -> bool:

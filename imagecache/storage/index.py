@@ -5,7 +5,7 @@ Blocking, for the writer's thread. When and in which batch something is written 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,17 +42,30 @@ _REFRESH = """
 UPDATE entries SET etag = ?, stored_until = ?, lifetime = ?, last_access = ?, seal = ?, metadata = ? WHERE id = ?"""
 _INSERT_BODY = "INSERT INTO bodies (id, body) VALUES (?, ?)"
 _PUT_BODY = "INSERT INTO bodies (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
-_TOGETHER = {
-    count: (
-        f"SELECT 1 FROM entries WHERE key IN ({', '.join('?' * count)}) LIMIT 1",
-        f"INSERT INTO entries (id, {_FIELDS}) VALUES {', '.join(['(' + ', '.join('?' * 16) + ')'] * count)}",
-        f"INSERT INTO bodies (id, body) VALUES {', '.join(['(?, ?)'] * count)}",
-    )
-    for count in (32, 8)
+
+TOGETHER = (32, 8)
+"""How many rows one statement looks for, inserts or refreshes: SQLite lets go of the interpreter's lock several times
+in each, and to have it back from the loop's thread takes longer than the row. Every SQLite takes 999 values."""
+_KEYS = {count: f"key IN ({', '.join('?' * count)})" for count in TOGETHER}
+_ANY_OF = {count: f"SELECT 1 FROM entries WHERE {keys} LIMIT 1" for count, keys in _KEYS.items()}
+_FIND_ALL = {
+    count: f"""
+SELECT key, key_hash, namespace, scope, vary, processor, id, checksum, cost, file FROM entries WHERE {keys}"""
+    for count, keys in _KEYS.items()
 }
-"""How many rows are looked for and inserted by one statement each, and these: SQLite lets go of the interpreter's lock
-several times in each, and to have it back from the loop's thread takes longer than the row. Every SQLite takes 999
-values."""
+_INSERT_ALL = {
+    count: f"INSERT INTO entries (id, {_FIELDS}) VALUES {', '.join(['(' + ', '.join('?' * 16) + ')'] * count)}"
+    for count in TOGETHER
+}
+_INSERT_BODIES = {count: f"INSERT INTO bodies (id, body) VALUES {', '.join(['(?, ?)'] * count)}" for count in TOGETHER}
+# All of them are there: an UPDATE that takes many rows' values is younger than the SQLite of some systems.
+_REFRESH_ALL = {
+    count: f"""
+{insert} ON CONFLICT (id) DO UPDATE SET etag = excluded.etag, stored_until = excluded.stored_until,
+    lifetime = excluded.lifetime, last_access = excluded.last_access, seal = excluded.seal,
+    metadata = excluded.metadata"""
+    for count, insert in _INSERT_ALL.items()
+}
 _TOUCH = f"""
 UPDATE entries SET last_access = max(last_access, ?),
     stored_until = ifnull(?, max(stored_until, ? + ifnull(lifetime, -1e18)))
@@ -68,9 +81,6 @@ WHERE last_access >= ? AND stored_until <= ? AND pinned = 0 ORDER BY last_access
 _DELETE_EXPIRED = "DELETE FROM entries WHERE id = ? AND key_hash = ? AND stored_until <= ? AND pinned = 0"
 _ORIGINALS = "SELECT id FROM entries WHERE key = ? AND key_hash = ? AND namespace = 'image' AND processor = ''"
 
-
-TOGETHER = tuple(_TOGETHER)
-"""How many rows `Index.insert_together` takes, descending."""
 
 Position = tuple[float, float, int]
 """Last access, stored until, id: the order in which rows are evicted."""
@@ -113,11 +123,18 @@ class Expired:
 
 
 class Index:
-    """An open index file and the bodies that belong to it."""
+    """An open index file and the bodies that belong to it.
 
-    def __init__(self, path: Path, bodies: Bodies, writer_id: str, secret: bytes) -> None:
+    ``did_change`` is called after rows were deleted, or got another ETag, and that can be seen.
+    """
+
+    def __init__(
+        self, path: Path, bodies: Bodies, writer_id: str, secret: bytes, did_change: Callable[[], object]
+    ) -> None:
         """Open or make it. sqlite3.Error if it is damaged, foreign, or the folder cannot be used."""
         self.bodies = bodies
+        self._did_change = did_change
+        self._has_changed = False
         # What counts towards the limit, as far as the transaction under way knows without asking.
         self._weight: int | None = None
         self._has_counted = False
@@ -151,6 +168,17 @@ class Index:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        finally:
+            if self._has_changed:
+                self._has_changed = False
+                self._did_change()
+
+    def _note_change(self) -> None:
+        """Rows were deleted or changed: to be told once it is committed."""
+        if self._db.in_transaction:
+            self._has_changed = True
+        else:
+            self._did_change()
 
     def totals(self) -> tuple[int, int]:
         """The number of rows, and the bytes of their bodies."""
@@ -165,6 +193,7 @@ class Index:
     def recount(self) -> bool:
         """Count anew, which takes as long as there are rows; whether the totals were wrong."""
         with self.transaction():
+            self._note_change()
             return recount(self._db)
 
     def weight(self, limit: int) -> int:
@@ -184,10 +213,13 @@ class Index:
         found = self._db.execute(_FIND, _columns(row)).fetchone()
         if found is None:
             return None
-        row_id, checksum, cost, file = found
-        is_sound = isinstance(checksum, str) and isinstance(cost, int) and cost >= 0 and isinstance(file, str | None)
-        # No bytes have an empty checksum: whatever comes takes the place of what is damaged.
-        return Found(row_id, checksum, cost, file) if is_sound else Found(row_id, "", 0, None)
+        return _found(*found)
+
+    def find_together(self, rows: Sequence[RowKey]) -> list[Found | None]:
+        """The same for rows of different key hashes, as many as `TOGETHER` names."""
+        selected = self._db.execute(_FIND_ALL[len(rows)], [number_of(row.key_hash) for row in rows]).fetchall()
+        found = {values[:6]: _found(*values[6:]) for values in selected}
+        return [found.get(_columns(row)) for row in rows]
 
     def forget_pages(self) -> None:
         """Read from the file again: it may be damaged where this connection remembers it whole, and readers do not."""
@@ -200,7 +232,7 @@ class Index:
 
     def insert(self, entry: Entry, accessed: float, body: bytes, file: str | None) -> None:
         """Add a row that is not there yet; ``file`` holds its body, or the index does."""
-        cursor = self._db.execute(_INSERT, _fields(entry, accessed, body, file))
+        cursor = self._db.execute(_INSERT, _fields(entry, accessed, len(body), file))
         if file is None:
             self._db.execute(_INSERT_BODY, (cursor.lastrowid, body))
         if self._weight is not None:
@@ -209,17 +241,17 @@ class Index:
     def insert_together(self, rows: Sequence[tuple[Entry, float, bytes]]) -> bool:
         """Add rows of different key hashes, as many as `TOGETHER` names, with their bodies; False, and nothing is done,
         if there may be rows of one of them."""
-        look, insert, insert_bodies = _TOGETHER[len(rows)]
-        if self._db.execute(look, [number_of(entry.row.key_hash) for entry, _, _ in rows]).fetchone() is not None:
+        count, keys = len(rows), [number_of(entry.row.key_hash) for entry, _, _ in rows]
+        if self._db.execute(_ANY_OF[count], keys).fetchone() is not None:
             return False
         first = self.last_id() + 1
         values: list[object] = []
         bodies: list[object] = []
         for row_id, (entry, accessed, body) in enumerate(rows, first):
-            values += (row_id, *_fields(entry, accessed, body, None))
+            values += (row_id, *_fields(entry, accessed, len(body), None))
             bodies += (row_id, body)
-        self._db.execute(insert, values)
-        self._db.execute(insert_bodies, bodies)
+        self._db.execute(_INSERT_ALL[count], values)
+        self._db.execute(_INSERT_BODIES[count], bodies)
         if self._weight is not None:
             self._weight += sum(len(body) + ROW_COST for _, _, body in rows)
         return True
@@ -242,6 +274,13 @@ class Index:
         values = (entry.etag, entry.stored_until, entry.lifetime, accessed, seal(metadata), metadata)
         self._db.execute(_REFRESH, (*values, found.row_id))
 
+    def refresh_together(self, rows: Sequence[tuple[Found, Entry, float]]) -> None:
+        """The same for as many different rows as `TOGETHER` names, which were found in this very transaction."""
+        values: list[object] = []
+        for found, entry, accessed in rows:
+            values += (found.row_id, *_fields(entry, accessed, found.cost, found.file))
+        self._db.execute(_REFRESH_ALL[len(rows)], values)
+
     def touch(self, accesses: Iterable[Mapping[RowKey, Access]]) -> None:
         """Note accesses: when they were, and what they made of stored-until."""
         values = [
@@ -255,6 +294,7 @@ class Index:
         """Delete rows, their bodies, their variants and their ETags."""
         self._db.executemany("DELETE FROM entries WHERE id = ?", [(row_id,) for row_id in row_ids])
         self._weight = None
+        self._note_change()
 
     def remove_key(self, key_hash: str) -> int:
         """Delete all rows of a key hash, and let other processes know; how many there were."""
@@ -262,6 +302,7 @@ class Index:
         (count,) = self._db.execute("SELECT count(*) FROM entries WHERE key = ? AND key_hash = ?", key).fetchone()
         self._db.execute("DELETE FROM entries WHERE key = ? AND key_hash = ?", key)
         self._weight = None
+        self._note_change()
         self.log(key_hash)
         return int(count)
 
@@ -288,6 +329,7 @@ class Index:
             "UPDATE entries SET etag = ?, seal = ?, metadata = ? WHERE id = ?",
             (etag, seal(metadata), metadata, row.row_id),
         )
+        self._note_change()
 
     def count(self) -> int:
         """How many rows there are."""
@@ -325,6 +367,7 @@ class Index:
     def delete_expired(self, rows: Iterable[Expired], now: float) -> list[Expired]:
         """Delete those that are expired still; which ones."""
         self._weight = None
+        self._note_change()
         return [row for row in rows if self._db.execute(_DELETE_EXPIRED, (row.row_id, row.key_hash, now)).rowcount]
 
     def last_id(self) -> int:
@@ -411,9 +454,16 @@ class Index:
         return int(value)
 
 
-def _fields(entry: Entry, accessed: float, body: bytes, file: str | None) -> tuple[object, ...]:
+def _found(row_id: int, checksum: object, cost: object, file: object) -> Found:
+    if isinstance(checksum, str) and isinstance(cost, int) and cost >= 0 and isinstance(file, str | None):
+        return Found(row_id, checksum, cost, file)
+    # No bytes have an empty checksum: whatever comes takes the place of what is damaged.
+    return Found(row_id, "", 0, None)
+
+
+def _fields(entry: Entry, accessed: float, cost: int, file: str | None) -> tuple[object, ...]:
     metadata = encode(entry)
-    values = (entry.checksum, entry.etag, entry.stored_until, entry.lifetime, accessed, len(body), file)
+    values = (entry.checksum, entry.etag, entry.stored_until, entry.lifetime, accessed, cost, file)
     return *_columns(entry.row), *values, seal(metadata), metadata
 
 

@@ -14,6 +14,7 @@ from .bodies import Bodies
 from .folder import SIDECARS, Folder, FolderRefusedError, identity, is_file, is_there, make_file_private
 from .index import Index
 from .schema import ForeignIndexError
+from .sightings import Sightings
 from .writer_lock import WriterLock, living_writers
 
 MAX_GENERATIONS = 8
@@ -52,8 +53,9 @@ def _primary_code(error: BaseException) -> int | None:
 class Keeper:
     """The index of a folder, as long as there is one that can be used."""
 
-    def __init__(self, folder: Folder, refusal: str | None = None) -> None:
+    def __init__(self, folder: Folder, sightings: Sightings, refusal: str | None = None) -> None:
         self.folder = folder
+        self._sightings = sightings
         # Why the folder must not be used at all, if so.
         self._refusal = refusal
         # The number of the opening and the file, published together when the index is ready to be read: a reader
@@ -154,7 +156,7 @@ class Keeper:
             self._path = path
             try:
                 _check_files(path)
-                self._index = Index(path, bodies, lock.id, secrets.token_bytes(32))
+                self._index = Index(path, bodies, lock.id, secrets.token_bytes(32), self._sightings.change_all)
             except INDEX_ERRORS as error:
                 if not is_damage(error):
                     raise
@@ -164,6 +166,7 @@ class Keeper:
             epoch = self.opened[0] + 1 if self.opened is not None else 1
             self.secret = (epoch, self._index.secret)
             self.opened = (epoch, path)
+            self._sightings.begin(self._index.version())
             return
         raise ForeignIndexError(f"no index in {self.folder.path} can be used")
 

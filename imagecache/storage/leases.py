@@ -17,7 +17,10 @@ from .writer import UNUSABLE
 LEASE_SECONDS = 2.0
 """What a dead holder delays the others by, at most."""
 COMPANY_SECONDS = 1.0
-"""How long it is taken for granted that other processes do, or do not, share the folder."""
+"""How long it is taken for granted that other processes do, or do not, share the folder …"""
+JUST_NOW = 0.1
+"""… and how long where a row of theirs would be overlooked that is older than what is done: less than it takes to start
+a process."""
 
 
 class Leases:
@@ -27,6 +30,7 @@ class Leases:
         self._clock = clock
         self.has_company = False
         self._seen = float("-inf")
+        self._looked_behind = float("-inf")
 
     async def acquire(self, store: Store, row: RowKey) -> bool:
         """Whether this process is the one to load a row; True where nobody else could be, or nobody can be asked."""
@@ -71,14 +75,25 @@ class Leases:
         """Whether nobody else had the folder open a moment ago."""
         return not self.has_company and self._clock.monotonic() - self._seen < COMPANY_SECONDS
 
-    def _is_shared(self, store: Store, index: Index) -> bool:
+    def was_alone_just_now(self, store: Store) -> bool:
+        """The same of a shorter moment; and who asks often is told whenever that is so."""
+        now = self._clock.monotonic()
+        age = now - self._seen
+        if age >= JUST_NOW / 2 and now - self._looked_behind >= JUST_NOW / 2 and not store.writer.is_held_up:
+            self._looked_behind = now
+            # Nobody waits for it.
+            store.writer.start(lambda index: self._is_shared(store, index, JUST_NOW / 2))
+        return age < JUST_NOW and not self.has_company
+
+    def _is_shared(self, store: Store, index: Index, known_for: float = COMPANY_SECONDS) -> bool:
         # In the writer's thread: of many that ask at once, the first one looks.
         now = self._clock.monotonic()
-        if now - self._seen >= COMPANY_SECONDS:
+        if now - self._seen >= known_for:
             self.has_company = store.has_company()
             if self.has_company:
                 store.absence.forget()
             else:
                 store.learn_absence(index)
+                store.sightings.heed(index.version())
             self._seen = now
         return self.has_company

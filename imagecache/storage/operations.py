@@ -248,6 +248,34 @@ class Refresh:
             rows[self.entry.row] = replace(row, entry=self.entry)
 
 
+def refresh_together(index: Index, refreshes: Sequence[Refresh]) -> list[StoreResult] | None:
+    """Execute those of different key hashes at once, as many as `TOGETHER` names; None, and nothing is done, where each
+    is to be executed on its own, since not all of the rows are there with the same bytes."""
+    rows = []
+    found = index.find_together([refresh.entry.row for refresh in refreshes])
+    for refresh, row in zip(refreshes, found, strict=True):
+        if row is None or row.checksum != refresh.entry.checksum:
+            return None
+        rows.append((row, refresh.entry, refresh.accessed))
+    index.refresh_together(rows)
+    return [STORED] * len(rows)
+
+
+def execute_together(index: Index, operations: Sequence[Operation[object]]) -> list[StoreResult] | None:
+    """Execute a run of operations of which each `may_join` those before it; None where each is to be executed alone."""
+    first = operations[0]
+    if isinstance(first, Put):
+        return put_together(index, [operation for operation in operations if isinstance(operation, Put)])
+    return refresh_together(index, [operation for operation in operations if isinstance(operation, Refresh)])
+
+
+def may_join(operation: Operation[object], first: Operation[object]) -> bool:
+    """Whether an operation may be executed together with others like the first, if their key hashes differ."""
+    if isinstance(first, Put):
+        return first.is_plain and isinstance(operation, Put) and operation.is_plain
+    return isinstance(first, Refresh) and isinstance(operation, Refresh)
+
+
 @dataclass(slots=True)
 class Remove:
     """All rows of a key hash: scopes, namespaces, variants."""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from ..entry import Entry, Namespace, RowKey
 from ..headers import Headers
+from ..keys import checksum_of
 from ..masking import without_signatures
 
 # json.dumps would build an encoder at every call that asks for anything but its defaults.
@@ -140,5 +141,5 @@ def verify_body(entry: Entry, body: bytes) -> None:
     """DamagedError unless these are the very bytes that the entry was stored with."""
     if len(body) != entry.byte_count:
         raise DamagedError(f"the body has {len(body)} bytes instead of {entry.byte_count}")
-    if hashlib.sha256(body).hexdigest() != entry.checksum:
+    if checksum_of(body) != entry.checksum:
         raise DamagedError("the body does not match its checksum")

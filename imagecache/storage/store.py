@@ -25,6 +25,7 @@ from .keeper import Keeper
 from .operations import Change, Drop
 from .readers import Readers
 from .rows import Row
+from .sightings import Sightings
 from .spool import Spool
 from .sweep import sweep_later
 from .trimming import shrink, trim
@@ -58,9 +59,12 @@ class Store:
         self.folder = Folder(directory)
         self.faults = FaultLog(self.folder.path)
         self.subscribers: list[Subscriber] = []
-        self._keeper = Keeper(self.folder, refusal)
+        self.sightings = Sightings()
+        self._keeper = Keeper(self.folder, self.sightings, refusal)
         self._gate = ForkGate()
-        self.writer = Writer(self._keeper, clock, self.faults, self._tell_changes, self._tell_trimmed, self._gate)
+        self.writer = Writer(
+            self._keeper, clock, self.faults, self._tell_changes, self._tell_trimmed, self._gate, self.sightings
+        )
         self.readers = Readers(
             self._keeper, self.writer.queue, self.faults, self._drop_damaged, self.writer.did_fail_to_read, self._gate
         )

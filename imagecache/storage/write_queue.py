@@ -17,6 +17,7 @@ from typing import Any
 from ..entry import RowKey
 from .access import Access
 from .operations import Clear, Discard, Operation, Put, Refresh
+from .sightings import Sightings
 
 MAX_ROWS = 8_192
 MAX_BYTES = 64 * 2**20
@@ -44,6 +45,8 @@ class Queued:
     is_ended: bool = False
 
 
+_MAY_BE_LEFT_OUT = (Put, Refresh)
+
 Accesses = dict[str, dict[RowKey, Access]]
 """By key hash, and row."""
 
@@ -63,9 +66,10 @@ def _note(accesses: Accesses, row: RowKey, access: Access) -> None:
 
 
 class WriteQueue:
-    """Operations in order, and accesses."""
+    """Operations in order, and accesses. Each ends what was sighted of its key."""
 
-    def __init__(self) -> None:
+    def __init__(self, sightings: Sightings) -> None:
+        self._sightings = sightings
         self._lock = threading.Lock()
         self._queue: deque[Queued] = deque()
         self._bytes = 0
@@ -96,7 +100,7 @@ class WriteQueue:
         """Append an operation; False if the queue is full and it is one that may be left out."""
         operation = queued.operation
         with self._lock:
-            if isinstance(operation, Put | Refresh):
+            if isinstance(operation, _MAY_BE_LEFT_OUT):
                 if not self.has_room(operation.size):
                     return False
             elif isinstance(operation, Discard):
@@ -111,6 +115,10 @@ class WriteQueue:
             self._queue.append(queued)
             self._bytes += operation.size
             self._by_key.setdefault(operation.key_hash, []).append(operation)
+        if isinstance(operation, Clear):
+            self._sightings.change_all()
+        elif operation.key_hash:
+            self._sightings.change(operation.key_hash)
         return True
 
     def add_behind(self, queued: Queued, other: Queued) -> None:

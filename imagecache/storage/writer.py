@@ -26,8 +26,9 @@ from .fault_log import FaultLog
 from .fork_gate import ForkGate
 from .index import TOGETHER, Index
 from .keeper import INDEX_ERRORS, Keeper, is_busy, is_damage
-from .operations import Change, Clear, Discard, NoRoomError, Operation, Put, put_together
+from .operations import Change, Clear, Discard, NoRoomError, Operation, Put, execute_together, may_join
 from .schema import ForeignIndexError
+from .sightings import Sightings
 from .stored import StoreResult, StoreStatus
 from .trimming import clear, shrink, tidy, trim
 from .write_queue import Accesses, Queued, WriteQueue
@@ -66,8 +67,9 @@ class Writer:
         did_change: Callable[[list[Change], object], None],
         did_trim: Callable[[list[str]], None],
         gate: ForkGate,
+        sightings: Sightings,
     ) -> None:
-        self.queue = WriteQueue()
+        self.queue = WriteQueue(sightings)
         self.is_usable = True
         # Whether another process held the index at the last try.
         self.is_held_up = False
@@ -79,6 +81,7 @@ class Writer:
         self._did_change = did_change
         self._did_trim = did_trim
         self._gate = gate
+        self._sightings = sightings
         self._retry_at = 0.0
         self._batches = 0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="imagecache-writer")
@@ -397,11 +400,11 @@ class Writer:
         short = None
         with index.transaction():
             for together in _in_runs(batch):
-                puts = [queued.operation for queued in together if isinstance(queued.operation, Put)]
-                done = put_together(index, puts) if len(puts) > 1 else None
-                if done is not None:
-                    answers += done
-                    continue
+                if len(together) > 1:
+                    done = execute_together(index, [queued.operation for queued in together])
+                    if done is not None:
+                        answers += done
+                        continue
                 try:
                     for queued in together:
                         answers.append(queued.operation.execute(index))
@@ -435,6 +438,8 @@ class Writer:
         for queued, answer in zip(batch, answers, strict=True):
             is_done = not isinstance(answer, StoreResult) or answer.status is StoreStatus.STORED
             self.stores += is_done and isinstance(queued.operation, Put)
+            if not is_done:
+                self._sightings.change(queued.operation.key_hash)
             change = queued.operation.settle(self._keeper.bodies, is_done=is_done)
             if change is not None:
                 changes.setdefault(queued.origin, []).append(change)
@@ -448,7 +453,21 @@ class Writer:
         for loop, resolved in by_loop.items():
             # In their order, but not all in one step of the loop.
             for start in range(0, len(resolved), TOLD_AT_ONCE):
-                tell(loop, _resolve, resolved[start : start + TOLD_AT_ONCE])
+                tell(loop, self._resolve, resolved[start : start + TOLD_AT_ONCE])
+
+    def _resolve(self, resolved: list[tuple[Queued, Any]]) -> None:
+        """On the loop that asked for them."""
+        for queued, answer in resolved:
+            if isinstance(answer, StoreResult) and answer.status is not StoreStatus.STORED:
+                # Once more: whoever queued it may have taken a mark since it failed, in this same turn of its loop.
+                self._sightings.change(queued.operation.key_hash)
+            if queued.told is not None:
+                try:
+                    queued.told(answer)
+                except Exception:  # Whose answer comes next must hear of it all the same.
+                    logger.exception("who was told of what is stored raised")
+            if queued.future is not None and not queued.future.done():
+                queued.future.set_result(answer)
 
     def _recover(self, error: Exception, *, is_damaged: bool = False) -> None:
         """After a fault: the index is opened anew before the next use, the next generation if this one is damaged."""
@@ -469,13 +488,13 @@ class Writer:
 
 
 def _in_runs(batch: Sequence[Queued]) -> Iterator[Sequence[Queued]]:
-    """The batch in its order: each operation alone, or plain puts of different keys, as many as can be one."""
+    """The batch in its order: each operation alone, or as many as can be executed together, of different keys."""
     start = 0
     while start < len(batch):
         keys = set[str]()
         for queued in islice(batch, start, start + TOGETHER[0]):
             operation = queued.operation
-            if not (isinstance(operation, Put) and operation.is_plain) or operation.key_hash in keys:
+            if operation.key_hash in keys or not may_join(operation, batch[start].operation):
                 break
             keys.add(operation.key_hash)
         count = next((count for count in TOGETHER if count <= len(keys)), 1)
@@ -489,14 +508,3 @@ def tell(loop: asyncio.AbstractEventLoop, callback: Callable[[T], object], value
         loop.call_soon_threadsafe(callback, value)
     except RuntimeError:
         return
-
-
-def _resolve(resolved: list[tuple[Queued, Any]]) -> None:
-    for queued, answer in resolved:
-        if queued.told is not None:
-            try:
-                queued.told(answer)
-            except Exception:  # Whose answer comes next must hear of it all the same.
-                logger.exception("who was told of what is stored raised")
-        if queued.future is not None and not queued.future.done():
-            queued.future.set_result(answer)
