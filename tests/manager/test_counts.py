@@ -150,6 +150,21 @@ async def test_a_304_is_a_request_and_a_look_and_neither_bytes_nor_pixels(
     assert await images.cache.size() == size
 
 
+async def test_a_304_for_an_image_in_memory_needs_no_look_where_nobody_else_shares_the_folder(
+    server: ImageServer, images: ImageManager, urls: list[str], counts: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagecache.storage.leases.JUST_NOW", 3600.0)
+    for url in urls:
+        await images.fetch_image(url)
+    await ready(images, server, counts)
+    for _ in range(2):
+        for url in urls:
+            await images.fetch_image(url, force_refresh=True)
+    await images.cache.flush()
+    assert (server.count(), server.bytes_sent) == (2 * MANY, 0)
+    assert counts["reader"] == counts["workers"] == counts["copies"] == 0
+
+
 async def test_a_batch_of_look_ups_takes_fewer_turns_than_there_are(
     server: ImageServer, tmp_path: Path, urls: list[str], counts: Counter[str]
 ) -> None:

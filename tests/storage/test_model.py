@@ -26,6 +26,7 @@ from imagecache.storage.disk import DiskStorage
 from imagecache.storage.etags import ETagRegistry
 from imagecache.storage.index import INLINE_LIMIT, ROW_COST
 from imagecache.storage.operations import original_of
+from imagecache.storage.sightings import Sighting, Sightings
 from imagecache.testing.clock import FakeClock
 
 from .entries import entry_for, variant_of
@@ -49,6 +50,7 @@ class DiskModel(RuleBasedStateMachine):
         self.path = Path(self.folder.name)
         self.model: dict[RowKey, tuple[Entry, bytes]] = {}
         self.pinned: set[RowKey] = set()
+        self.sighted: list[tuple[Sightings, Sighting, RowKey, Entry | None]] = []
 
     @initialize()
     def open(self) -> None:
@@ -237,6 +239,22 @@ class DiskModel(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.run(self.disk.aclose())
         self.open()
+
+    @rule(url=URLS, scope=SCOPES)
+    def sight(self, url: str, scope: str) -> None:
+        row = RowKey(hash_for_key(url), scope=scope)
+        sighting, store = self.disk.sighting(row.key_hash), self.disk._store
+        if sighting is not None and store is not None:
+            found = self.run(self.disk.load(row.key_hash, key=url, scope=scope))
+            self.sighted.append((store.sightings, sighting, row, None if found is None else found.entry))
+
+    @invariant()
+    def what_is_sighted_and_holds_is_as_it_was(self) -> None:
+        for sightings, sighting, row, entry in self.sighted:
+            if sightings.hold(sighting):
+                now = self.model.get(row, (None, b""))[0]
+                # An access is no change of what is stored.
+                assert entry == (now if now is None or entry is None else replace(now, stored_until=entry.stored_until))
 
     @invariant()
     def reads_are_the_models(self) -> None:

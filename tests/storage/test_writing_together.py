@@ -166,7 +166,9 @@ async def test_bodies_of_all_sizes_stay_with_their_entries(make_disk: MakeDisk, 
 
 # The same as if each had been a batch of its own
 
-What = Literal["put", "put scoped", "put response", "put variant", "remove", "discard", "pin", "unpin"]
+What = Literal[
+    "put", "put scoped", "put response", "put variant", "refresh", "refresh scoped", "remove", "discard", "pin", "unpin"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,10 @@ class Act:
             case "put variant":
                 original = entry_for(clock, body_for(self.number), url)
                 return disk.put(variant_of(original, body), body, protection=protection)
+            case "refresh":
+                return disk.refresh(entry_for(clock, body, url, etag='"renewed"'))
+            case "refresh scoped":
+                return disk.refresh(entry_for(clock, body, url, scope="s" * 32, etag=None))
             case "discard":
                 disk.discard(entry_for(clock, body, url))
                 # Nobody is told what becomes of it.
@@ -203,6 +209,10 @@ class Act:
 
 def puts(*numbers: int) -> list[Act]:
     return [Act("put", number, body_for(number)) for number in numbers]
+
+
+def refreshes(*numbers: int) -> list[Act]:
+    return [Act("refresh", number, body_for(number)) for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,20 +348,63 @@ async def test_what_is_no_new_small_image_is_what_it_is_among_others(tmp_path: P
     assert found.totals[0] >= len(NEW) - 1
 
 
+RENEWED = refreshes(*range(100, 132))
+REFRESHES: dict[str, tuple[list[Act], list[Act]]] = {
+    "all are there": (NEW, RENEWED),
+    "some are there": (FIRST, RENEWED),
+    "one has gone": (NEW, [Act("remove", 110), *RENEWED]),
+    "one has other bytes": ([*FIRST, *LAST, Act("put", 110, OTHER)], RENEWED),
+    "one lies in a file": ([*NEW, Act("put", 1, LARGE)], [*RENEWED[:16], Act("refresh", 1, LARGE), *RENEWED[16:]]),
+    "one is pinned": ([*NEW, Act("pin", 110)], RENEWED),
+    "one has a variant": ([*NEW, Act("put variant", 110, b"v")], RENEWED),
+    "one has another scope, too": ([*NEW, Act("put scoped", 110, OTHER)], RENEWED),
+    "one is of another scope": ([*NEW, Act("put scoped", 1, OTHER)], [*RENEWED, Act("refresh scoped", 1, OTHER)]),
+    "one comes twice": (NEW, [*RENEWED[:20], *refreshes(100), *RENEWED[20:]]),
+    "all come twice": (NEW, [*RENEWED, *RENEWED]),
+    "they come behind what they renew": ([], [*NEW, *RENEWED]),
+    "one is removed between": (NEW, [*RENEWED[:16], Act("remove", 120), *RENEWED[16:]]),
+    "one is put between": (NEW, [*RENEWED[:16], Act("put", 120, OTHER), *RENEWED[16:]]),
+}
+
+
+@pytest.mark.parametrize("case", REFRESHES)
+async def test_what_is_renewed_is_what_each_would_be_alone(tmp_path: Path, case: str) -> None:
+    before, acts = REFRESHES[case]
+    found = await outcome(tmp_path, before, acts)
+    assert sum(entry.etag == '"renewed"' for entry in found.bodies) >= len(FIRST)
+
+
+async def test_a_batch_of_renewed_images_is_not_two_statements_for_each(
+    disk: DiskStorage, clock: FakeClock, statements: list[str]
+) -> None:
+    entries = entries_for(clock, range(128))
+    await put(disk, entries)
+    await swept(disk)
+    statements.clear()
+    async with one_batch(disk):
+        futures = [disk.refresh(replace(entry, etag='"renewed"')) for entry in entries]
+    assert {(await future).status for future in futures} == {STORED}
+    assert 0 < len(statements) < 128 / 4
+    assert {entry.etag async for entry in disk.entries()} == {'"renewed"'}
+
+
 NUMBERS = range(16)
 STEPS: list[tuple[What, bytes | None]] = [
     ("put", None), ("put", b""), ("put", OTHER), ("put", LARGE), ("put scoped", OTHER), ("put response", OTHER),
-    ("put variant", b"v"), ("remove", b""), ("discard", None), ("pin", b""), ("unpin", b""),
+    ("put variant", b"v"), ("refresh", None), ("refresh", OTHER), ("refresh scoped", OTHER), ("remove", b""),
+    ("discard", None), ("pin", b""), ("unpin", b""),
 ]  # fmt: skip
 """None is the body that an image has most often."""
+RENEWALS = [*[STEPS[7]] * 12, *STEPS[8:10]]
 
 
 def several(steps: Sequence[tuple[What, bytes | None]]) -> st.SearchStrategy[list[Act]]:
-    """Some of these steps, and runs of puts of different keys between, most of them plain."""
+    """Some of these steps, and runs of puts and refreshes of different keys between, most of them plain."""
     one = st.tuples(st.permutations(NUMBERS), st.lists(st.sampled_from(steps), min_size=1, max_size=2))
     plain = st.sampled_from([*STEPS[:1] * 9, *(step for step in steps if step[0].startswith("put"))])
     many = st.tuples(st.permutations(NUMBERS), st.lists(plain, min_size=8, max_size=16))
-    some = st.lists(one.map(acts_of) | many.map(acts_of), min_size=1, max_size=6)
+    again = st.tuples(st.permutations(NUMBERS), st.lists(st.sampled_from(RENEWALS), min_size=8, max_size=16))
+    some = st.lists(one.map(acts_of) | many.map(acts_of) | again.map(acts_of), min_size=1, max_size=6)
     return some.map(lambda groups: [act for acts in groups for act in acts])
 
 
