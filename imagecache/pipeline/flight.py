@@ -23,6 +23,7 @@ from ..clock import TimerHandle, Timing
 from ..errors import DownloadCancelledError, ImageCacheError, ManagerClosedError, TimedOutError
 from ..keys import display_url
 from ..request import Priority, ProgressCallback
+from .turns import Turns
 
 logger = logging.getLogger("imagecache")
 
@@ -30,9 +31,6 @@ T = TypeVar("T")
 
 ENDED_AT_ONCE = 50
 """Tasks of flights that are ended in one step of the loop, where all of them are."""
-BEGUN_AT_ONCE = 8
-"""Flights that begin in one turn of the loop. All that are ready have their step before it looks at its sockets again:
-a page of images asked for at once would wait for the last of them before the first one's server is even looked up."""
 
 
 class Listener(Protocol):
@@ -295,9 +293,7 @@ class FlightTable:
         self._closed: ManagerClosedError | None = None
         # Cancelled, and not told yet.
         self._to_cancel: deque[list[Flight[Any]]] = deque()
-        # How many have begun since they were counted anew, and those who wait for their turn.
-        self._begun = 0
-        self._to_begin: deque[asyncio.Future[None]] = deque()
+        self._beginnings = Turns()
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -323,7 +319,7 @@ class FlightTable:
                 part = Flight(self, key, work, about, listener)
                 self._flights[key] = part
                 return await part.run_as_part(work)
-            turn = self.turn()
+            turn = self._beginnings.take()
             flight = Flight(self, key, work if turn is None else partial(_in_turn, turn, work), about)
             self._flights[key] = flight
             self._tasks.add(flight.task)
@@ -337,30 +333,6 @@ class FlightTable:
             if waiter.done() and not waiter.cancelled():
                 # A caller cancelled in the very turn that brought an error never reads it.
                 waiter.exception()
-
-    def turn(self) -> asyncio.Future[None] | None:
-        """What a flight waits for before it begins, or goes on with many others; None if few have done so just now."""
-        self._begun += 1
-        if self._begun < BEGUN_AT_ONCE:
-            return None
-        loop = asyncio.get_running_loop()
-        if self._begun == BEGUN_AT_ONCE:
-            loop.call_soon(self._next_turn, context=contextvars.Context())
-            return None
-        turn = loop.create_future()
-        self._to_begin.append(turn)
-        return turn
-
-    def _next_turn(self) -> None:
-        self._begun = 0
-        while self._to_begin and self._begun < BEGUN_AT_ONCE:
-            turn = self._to_begin.popleft()
-            # Unless it was cancelled.
-            if not turn.done():
-                turn.set_result(None)
-                self._begun += 1
-        if self._begun == BEGUN_AT_ONCE:
-            asyncio.get_running_loop().call_soon(self._next_turn, context=contextvars.Context())
 
     def discard(self, task: asyncio.Task[Any]) -> None:
         """A flight's task has ended."""

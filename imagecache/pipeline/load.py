@@ -44,6 +44,7 @@ from .loaded import Decoded, Loaded, UnusableError
 from .partial import Keeping, StoredParts
 from .parts import Parts
 from .stored import NOTHING, Found, StoredAnswers, directives_of, preconditions_of, question
+from .turns import Turns
 
 if TYPE_CHECKING:
     from ..imaging.header import ImageHeader
@@ -81,6 +82,7 @@ class Loader:
         self._stored = StoredAnswers(parts)
         self._answers = Answers(parts)
         self._keeping = Keeping()
+        self._questions = Turns()
 
     async def drain(self) -> None:
         """Wait until what is kept of downloads that broke off is with the disk tier."""
@@ -213,6 +215,9 @@ class Loader:
         if may_wait and not parts.cache.disk.is_known_alone and await self._others_load(request, scope):
             # Somebody else had the lease, and has stored it by now, unless something went wrong there.
             found, decision = await self._look(request, scope, up_to)
+        if isinstance(decision, Validate | Load) and (turn := self._questions.take()) is not None:
+            # What is stored, or not, is often told of many at once.
+            await turn
         if not isinstance(decision, Serve) and request.policy in _MAY_WAIT and not parts.currency.is_current(stamp):
             # Others brought it while we looked: as good an answer for us as if we had joined them.
             stamp = self._stamp(request)

@@ -66,9 +66,6 @@ class StoredAnswers:
         disk = self._parts.cache.disk
         if not disk.has_looked:
             await disk.look()
-            # All who waited for that would go on in one turn of the loop.
-            if (turn := self._parts.flights.turn()) is not None:
-                await turn
         if self.are_lacking(request):
             return NOTHING
         sighting = disk.sighting(request.key_hash)

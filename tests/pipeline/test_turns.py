@@ -14,10 +14,11 @@ from imagecache import ImageManager
 from imagecache.clock import SystemClock
 from imagecache.errors import ManagerClosedError
 from imagecache.network.downloader import ImageDownloader
-from imagecache.pipeline.flight import BEGUN_AT_ONCE, Caller, Flight, FlightTable
+from imagecache.pipeline.flight import Caller, Flight, FlightTable
+from imagecache.pipeline.turns import AT_ONCE
 
 MANY = 60
-AT_MOST = 2 * BEGUN_AT_ONCE
+AT_MOST = 2 * AT_ONCE
 """Who counts turns has a place in each: what comes behind it in one and before it in the next is one turn to it."""
 
 
@@ -86,9 +87,9 @@ async def test_many_at_once_begin_some_at_a_time_in_their_order(works: Works) ->
 
 async def test_few_at_once_all_begin_in_the_same_turn(works: Works) -> None:
     table = FlightTable()
-    for number in range(BEGUN_AT_ONCE):
+    for number in range(AT_ONCE):
         works.ask(table, number)
-    await works.until(BEGUN_AT_ONCE)
+    await works.until(AT_ONCE)
     assert len(set(works.begun.values())) == 1
 
 
@@ -107,7 +108,7 @@ async def test_the_turn_of_one_who_was_cancelled_goes_to_the_next(works: Works) 
     table = FlightTable()
     calls = [works.ask(table, number) for number in range(MANY)]
     await asyncio.sleep(0)
-    gone = range(2 * BEGUN_AT_ONCE, 4 * BEGUN_AT_ONCE)
+    gone = range(2 * AT_ONCE, 4 * AT_ONCE)
     for number in gone:
         calls[number].cancel()
     await works.until(MANY - len(gone))
