@@ -109,7 +109,7 @@ class Answers:
         parts.counters.not_modified += 1
         stamp.entry = entry
         stored = parts.cache.disk.refresh(renewed, told=self._timed(download))
-        stamp.sighting = self._sighting(renewed, stored)
+        stamp.sighting = self.sighting(renewed, stored)
         parts.renew_memory(renewed)
         return Loaded(
             renewed,
@@ -163,8 +163,6 @@ class Answers:
                 parts.cache.disk.discard(previous)
         stamp = parts.currency.stamp(request.key_hash)
         stamp.entry = entry
-        if stored is not None:
-            stamp.sighting = self._sighting(entry, stored)
         return Loaded(
             entry,
             download.body,
@@ -181,9 +179,9 @@ class Answers:
             decoded=decoded,
         )
 
-    def _sighting(self, entry: Entry, stored: asyncio.Future[StoreResult]) -> Sighting | None:
+    def sighting(self, entry: Entry, stored: asyncio.Future[StoreResult] | None) -> Sighting | None:
         """That of a row which was just queued; if that fails, it ceases to hold. None where it cannot be stored."""
-        return None if stored.done() else self._parts.cache.disk.sighting(entry.row.key_hash)
+        return None if stored is None or stored.done() else self._parts.cache.disk.sighting(entry.row.key_hash)
 
     def _timed(self, download: Download) -> Callable[[StoreResult], None]:
         """What measures how long storing takes, which nobody waits for: from now until it is told the end."""

@@ -454,7 +454,13 @@ class Loader:
             beginnings.finish()
             # Not before, and only if it is needed: the first download into a new folder goes on while that is made.
             secret = await parts.cache.disk.secret() if "vary" in download.headers else b""
-            return self._answers.received(request, scope, previous, download, checksum, header, decoded, secret=secret)
+            loaded = self._answers.received(
+                request, scope, previous, download, checksum, header, decoded, secret=secret
+            )
+            if wants_pixels:
+                # They are kept in memory, and asked about again.
+                loaded.stamp.sighting = self._answers.sighting(loaded.entry, loaded.stored)
+            return loaded
         finally:
             if download.spool is not None:
                 # Unless it was handed over.

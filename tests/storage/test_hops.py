@@ -26,7 +26,8 @@ async def test_a_load_is_one_hop(disk: DiskStorage, clock: FakeClock, hops: list
         await disk.poll()
     hops.clear()
     assert await body_of(disk, entry) == bytes(size)
-    assert len(hops) == 1
+    # None where the thread of the read before has not gone to sleep yet.
+    assert len(hops) <= 1
 
 
 @pytest.mark.parametrize("size", [16, 400, 700])
@@ -39,4 +40,4 @@ async def test_so_are_the_bytes_of_a_stored_image(tmp_path: Path, hops: list[obj
             await images.cache.disk.poll()
         hops.clear()
         assert await images.fetch_data(url) == picture(size, size, format="BMP")
-        assert len(hops) == 1
+        assert len(hops) <= 1
