@@ -19,8 +19,7 @@ LEASE_SECONDS = 2.0
 COMPANY_SECONDS = 1.0
 """How long it is taken for granted that other processes do, or do not, share the folder …"""
 JUST_NOW = 0.1
-"""… and how long where a row of theirs would be overlooked that is older than what is done: less than it takes to start
-a process."""
+"""… and how long where what they stored meanwhile would be overlooked: less than it takes to start a process."""
 
 
 class Leases:
