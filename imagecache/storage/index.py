@@ -292,9 +292,12 @@ class Index:
 
     def delete(self, row_ids: Iterable[int]) -> None:
         """Delete rows, their bodies, their variants and their ETags."""
-        self._db.executemany("DELETE FROM entries WHERE id = ?", [(row_id,) for row_id in row_ids])
-        self._weight = None
-        self._note_change()
+        gone = [(row_id,) for row_id in row_ids]
+        # A sweep that finds nothing changes nothing.
+        if gone:
+            self._db.executemany("DELETE FROM entries WHERE id = ?", gone)
+            self._weight = None
+            self._note_change()
 
     def remove_key(self, key_hash: str) -> int:
         """Delete all rows of a key hash, and let other processes know; how many there were."""
