@@ -68,7 +68,7 @@ def read_header(data: bytes, *, limits: ImageLimits, url: str = "") -> ImageHead
     formats = _formats_for(data, limits, url)
     with decoding(url, _only(formats)):
         plain = plain_image(data, _only(formats))
-        if plain is not None and not _would_warn(plain, formats):
+        if plain is not None and not _has_to_be_opened(plain, formats):
             return _plain_header(plain, formats[0], limits, url, len(data))
         structure = _structure(data, formats, limits, url)
         if formats == ("ICO",):
@@ -190,8 +190,8 @@ def _icon_header(structure: Structure, url: str) -> ImageHeader:
     return ImageHeader("ICO", structure.width, structure.height, "RGBA", 1, decoded_bytes, working_bytes=decoded_bytes)
 
 
-def _would_warn(plain: PlainImage, formats: tuple[str, ...]) -> bool:
-    """Whether Pillow has something to say when it opens an image that nothing is wrong with."""
+def _has_to_be_opened(plain: PlainImage, formats: tuple[str, ...]) -> bool:
+    """Whether Pillow may refuse, or warn of, an image that nothing is wrong with."""
     # It may have been built without libwebp.
     lacks_plugin = formats == ("WEBP",) and not WebPImagePlugin.SUPPORTED
     most = Image.MAX_IMAGE_PIXELS
