@@ -109,7 +109,7 @@ class StoredAnswers:
             return False
         entry = held.entry
         # Of several that vary, a look has to choose.
-        is_the_one = entry.row.scope == scope and not entry.row.vary and "vary" not in entry.headers
+        is_the_one = entry.row.scope == scope and "vary" not in entry.headers
         return is_the_one and self._parts.cache.disk.is_unchanged(held.sighting)
 
     def are_lacking(self, request: ImageRequest) -> bool:

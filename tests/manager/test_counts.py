@@ -186,6 +186,24 @@ async def test_a_304_for_an_image_in_memory_needs_no_look_where_nobody_else_shar
     assert counts["reader"] == counts["workers"] == counts["copies"] == 0
 
 
+async def test_nor_does_one_for_an_image_that_came_from_disk(
+    server: ImageServer, tmp_path: Path, urls: list[str], counts: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagecache.storage.leases.JUST_NOW", 3600.0)
+    async with ImageManager(directory=tmp_path / "again") as before:
+        await before.prefetch(urls)
+    async with ImageManager(directory=tmp_path / "again") as images:
+        await ready(images, server, counts)
+        for url in urls:
+            await images.fetch_image(url)
+        server.reset()
+        counts.clear()
+        for url in urls:
+            await images.fetch_image(url, force_refresh=True)
+        assert (server.count(), server.bytes_sent) == (MANY, 0)
+        assert counts["reader"] == 0
+
+
 async def test_a_batch_of_look_ups_takes_fewer_turns_than_there_are(
     server: ImageServer, tmp_path: Path, urls: list[str], counts: Counter[str]
 ) -> None:

@@ -105,6 +105,24 @@ async def test_a_200_with_the_same_bytes_keeps_pixels_and_variants(server: Image
     assert images.counters.decodes == 1
 
 
+async def test_the_image_in_memory_is_not_asked_about_where_a_modifier_now_selects_another(
+    server: ImageServer, images: ImageManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing has happened to its row: a look has to choose among what varies."""
+    monkeypatch.setattr("imagecache.storage.leases.JUST_NOW", 3600.0)
+    await images.fetch_image(server.add("/first.png"))
+    await images.cache.flush()
+    url = server.add("/a.png", headers={"Vary": "Accept-Language"})
+    language = ["de"]
+    images.add_request_modifier(lambda request: request.with_headers({"Accept-Language": language[0]}))
+    for _ in range(2):
+        await images.fetch_image(url, force_refresh=True)
+    assert "if-none-match" in server.requests[-1].headers
+    language[0] = "fr"
+    await images.fetch_image(url, force_refresh=True)
+    assert "if-none-match" not in server.requests[-1].headers
+
+
 async def test_another_process_with_a_newer_version_is_never_answered_with_the_old_pixels(
     server: ImageServer, tmp_path: Path
 ) -> None:
