@@ -11,6 +11,7 @@ from .modes import bytes_per_pixel
 from .view import ImageView, State, copied, is_flat, plain, share_pixels, state_of, view_of, views_are_safe
 
 _new_object = object.__new__
+_NUMBERS = frozenset({int, float, bool})
 
 
 _CORE_PALETTE = 1024
@@ -30,6 +31,9 @@ def cost(image: Image.Image) -> int:
 
 def _weight(value: object) -> int:
     """Bytes of the texts and byte strings in what Pillow puts into ``info``; the rest is small."""
+    if type(value) in _NUMBERS:
+        # Nearly all there is in most images.
+        return 0
     match value:
         case bytes() | bytearray():
             return len(value)
@@ -45,14 +49,15 @@ def _weight(value: object) -> int:
 class SharedImage:
     """A loaded image that is handed out as often as asked for, and never changes.
 
-    Takes the image over: whoever still holds it gets a copy of its pixels on the first change. ``cost`` is
-    :func:`cost`, ``size``, ``mode`` and ``format`` are the image's. Can be referred to weakly.
+    Takes the image over: whoever still holds it gets a copy of its pixels on the first change; ``is_alone``: nobody
+    does, nor anything of it, and it is kept as it is. ``cost`` is :func:`cost`; ``size``, ``mode`` and ``format`` are
+    the image's. Can be referred to weakly.
     """
 
     __slots__ = ("__weakref__", "_image", "_is_simple", "_state", "cost")
 
-    def __init__(self, image: Image.Image) -> None:
-        self._image = plain(image)
+    def __init__(self, image: Image.Image, *, is_alone: bool = False) -> None:
+        self._image = image if is_alone and type(image) is Image.Image else plain(image)
         self._image.readonly = image.readonly = 1
         self.cost = cost(self._image)
         self._state: State | None = state_of(self._image) if views_are_safe() else None

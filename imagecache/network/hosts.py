@@ -94,6 +94,7 @@ class HostLimiter:
         self._hosts: dict[str, _Host] = {}
         self._queue: list[_Place] = []
         self._active = 0
+        self._waiting = 0
         self._number = 0
         self._told: set[str] = set()
 
@@ -110,7 +111,7 @@ class HostLimiter:
     @property
     def waiting(self) -> int:
         """Downloads in the queue."""
-        return sum(host.waiting for host in self._hosts.values())
+        return self._waiting
 
     async def acquire(self, name: str, ticket: PriorityTicket) -> Slot:
         """A slot for this host, waited for as long as it takes."""
@@ -129,6 +130,7 @@ class HostLimiter:
         self._number += 1
         waiter = _Waiter(host, self._number * self._direction, ticket)
         host.waiting += 1
+        self._waiting += 1
         self._place(waiter)
         # The old place stays in its heap, out of date.
         ticket.listen(lambda: self._place(waiter))
@@ -141,6 +143,7 @@ class HostLimiter:
                 self._release(host)
             else:
                 host.waiting -= 1
+                self._waiting -= 1
                 self._forget(host)
             raise
         finally:
@@ -175,6 +178,7 @@ class HostLimiter:
                 self._wake_later(host)
             else:
                 host.waiting -= 1
+                self._waiting -= 1
                 self._grant(host)
                 waiter.granted.set_result(None)
 

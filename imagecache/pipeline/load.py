@@ -30,6 +30,9 @@ from ..http.explanation import Explanation, explain
 from ..http.freshness import current_age, fresh_until, may_serve_on_error
 from ..http.storing import forbids_storing
 from ..http.validators import not_modified_fits
+from ..imaging.decode import decode_small, options_for
+from ..imaging.header import ImageHeader, read_header
+from ..imaging.shared import SharedImage
 from ..keys import checksum_of, display_url, shown_url
 from ..metrics import Metrics
 from ..network.priority import PriorityTicket
@@ -39,6 +42,7 @@ from ..result import ServedFrom
 from ..storage.stored import StoreStatus
 from .answers import Answers
 from .cached import Stamp
+from .early import SMALL_BODY, SMALL_COST, EarlyDecodes
 from .flight import Caller, Flight, Listener
 from .loaded import Decoded, Loaded, UnusableError
 from .partial import Keeping, StoredParts
@@ -47,7 +51,6 @@ from .stored import NOTHING, Found, StoredAnswers, directives_of, preconditions_
 from .turns import Turns
 
 if TYPE_CHECKING:
-    from ..imaging.header import ImageHeader
     from ..imaging.limits import ImageLimits
     from ..network.download import Download
 
@@ -61,10 +64,6 @@ LEASE_LOOKS = 40
 CARRIED = 2**20
 """For those who want pixels: a longer body than this does not wait in memory for its turn to be decoded, if it can be
 read from the disk then."""
-SMALL_BODY = 64 * 1024
-SMALL_COST = 4 * 2**20
-"""Bytes of an image that is decoded in the same turn of a worker as its header is read, if pixels are wanted: at most
-so many as they came, and at most so many of pixels. A thumbnail takes less time than another turn would."""
 NO_BODY = -1.0
 ANY_BODY = math.inf
 """For those who want no bytes, and for those who want nothing but the bytes."""
@@ -81,6 +80,7 @@ class Loader:
         self._parts = parts
         self._stored = StoredAnswers(parts)
         self._answers = Answers(parts)
+        self.early = EarlyDecodes(parts, self._stored)
         self._keeping = Keeping()
         self._questions = Turns()
 
@@ -209,6 +209,8 @@ class Loader:
         asked_at, started = parts.clock.time(), parts.clock.monotonic()
         found, decision = await self._look(request, scope, up_to)
         read_time = parts.clock.monotonic() - started
+        if found.decoded is not None:
+            read_time = max(0.0, read_time - found.decoded.seconds)
         if request.policy is CachePolicy.PROTOCOL:
             await self._heed_refusal(request, scope, found.entry)
         may_wait = found.entry is None and isinstance(decision, Load) and request.policy in _MAY_WAIT
@@ -235,8 +237,9 @@ class Loader:
                     parts.refresh_behind(request)
                 metrics = Metrics(disk_read=read_time)
                 return Loaded(
-                    found.entry, found.body, ServedFrom.DISK, may_keep=True, stamp=stamp, stale=stale, metrics=metrics
-                )
+                    found.entry, found.body, ServedFrom.DISK, may_keep=True, stamp=stamp, stale=stale, metrics=metrics,
+                    decoded=found.decoded,
+                )  # fmt: skip
             case Validate(_, forward) | Load(_, forward):
                 wants_pixels = up_to == CARRIED
                 loaded = await self._ask(request, way, scope, found, decision, stamp, flight, wants_pixels=wants_pixels)
@@ -251,12 +254,27 @@ class Loader:
         self, request: ImageRequest, scope: str, up_to: float, *, since: float | None = None
     ) -> tuple[Found, Decision]:
         """What is stored, and what is to be done with it; what came from its server ``since`` then will do."""
-        found = await self._find(request, scope, up_to, since=since)
+        decided: list[tuple[Entry, Decision]] = []
+        found = await self._find(request, scope, up_to, since=since, decided=decided)
+        for entry, decision in decided:
+            if entry is found.entry:
+                return found, decision
         now = self._parts.clock.time()
         return found, self.decide(request, found.entry, now, is_vary_miss=found.is_vary_miss, since=since)
 
-    async def _find(self, request: ImageRequest, scope: str, up_to: float, *, since: float | None = None) -> Found:
-        """The stored answer that the request selects, with its bytes where they will be served."""
+    async def _find(
+        self,
+        request: ImageRequest,
+        scope: str,
+        up_to: float,
+        *,
+        since: float | None = None,
+        decided: list[tuple[Entry, Decision]] | None = None,
+    ) -> Found:
+        """The stored answer that the request selects, with its bytes where they will be served.
+
+        ``decided`` is filled with what was decided about an answer to find that out.
+        """
         parts = self._parts
         if parts.cache.disk.is_available and self._stored.are_lacking(request):
             # Most misses: nothing else of what follows is needed.
@@ -268,8 +286,13 @@ class Loader:
         def needs_body(entry: Entry) -> bool:
             if entry.byte_count > up_to or (held is not None and held.checksum == entry.checksum):
                 return False
-            return isinstance(self.decide(request, entry, now, since=since), Serve)
+            decision = self.decide(request, entry, now, since=since)
+            if decided is not None:
+                decided.append((entry, decision))
+            return isinstance(decision, Serve)
 
+        if up_to == CARRIED and held is None and (seat := self.early.seat_for(request)) is not None:
+            return await self.early.find(request, scope, with_body=needs_body, seat=seat)
         found = await self._stored.find(request, scope, with_body=needs_body)
         if found.entry is None and held is not None and not parts.cache.disk.is_available:
             # Memory only: the pixels are all there is, and their validators are as good as stored ones.
@@ -450,7 +473,9 @@ class Loader:
                     parts.counters.decodes += 1
                     parts.counters.spent("decode", decoded.seconds)
             else:
-                checksum, header = await parts.workers.run(_inspect, download.body, limits, url)
+                # Nobody's pixels: while others wait for a connection, more of its kind will be here at once.
+                may_wait = not wants_pixels and parts.downloader.waiting > 0
+                checksum, header = await parts.workers.run(_inspect, download.body, limits, url, may_wait=may_wait)
             beginnings.finish()
             # Not before, and only if it is needed: the first download into a new folder goes on while that is made.
             secret = await parts.cache.disk.secret() if "vary" in download.headers else b""
@@ -530,8 +555,6 @@ class Loader:
 
 def _inspect(body: bytes, limits: ImageLimits, url: str) -> tuple[str, ImageHeader]:
     """In a worker: what the body is, refused if it is no image that may be decoded, and its checksum."""
-    from ..imaging.header import read_header
-
     header = read_header(body, limits=limits, url=url)
     return checksum_of(body), header
 
@@ -540,13 +563,14 @@ def _inspect_and_decode(
     body: bytes, limits: ImageLimits, url: str, processors: Sequence[ImageProcessor], mode: ImageMode
 ) -> tuple[str, ImageHeader, Decoded | None]:
     """The same, and the pixels that a call with these options begins with, if they are few."""
-    from ..imaging.decode import decode_small, options_for
-    from ..imaging.shared import SharedImage
-
     started = time.perf_counter()
     options = options_for(processors, mode)
     header, image = decode_small(body, options=options, most=SMALL_COST, limits=limits, url=url)
     checksum = checksum_of(body)
     if image is None:
         return checksum, header, None
-    return checksum, header, Decoded(options.identifier, SharedImage(image), time.perf_counter() - started)
+    return (
+        checksum,
+        header,
+        Decoded(options.identifier, SharedImage(image, is_alone=True), time.perf_counter() - started),
+    )

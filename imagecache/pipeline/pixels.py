@@ -25,8 +25,9 @@ from ..protocols import CacheSerializer, ImageProcessor
 from ..request import ImageRequest
 from ..result import ServedFrom
 from .cached import CachedImage
+from .early import is_small, most_cost
 from .flight import Flight, Listener
-from .load import CARRIED, SMALL_COST, Loader
+from .load import CARRIED, Loader
 from .loaded import Loaded, UnusableError
 from .parts import Parts, memory_key
 from .variants import keep_variant, read_variant, serialize, variant_of
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..imaging.limits import ImageLimits
-
-
-MOST_BYTES_PER_PIXEL = 16
-"""The picture, its converted copy, and the largest of what decoders hold beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +83,9 @@ class PixelStage:
         if held is not None and held.checksum == loaded.entry.checksum:
             # Another who waited for the same answer may have put there what came with it.
             ready = loaded.decoded
-            decode_time = ready.seconds if ready is not None and ready.shared is held.pixels else 0.0
-            return Made(held, loaded, is_reused=True, decode_time=decode_time)
+            if ready is not None and ready.shared is held.pixels:
+                return Made(held, loaded, decode_time=ready.seconds)
+            return Made(held, loaded, is_reused=True)
         made = await self._prefix(loaded, request, len(request.processors), listener)
         cached = CachedImage(memory_key(request), made.shared, loaded.entry)
         return Made(cached, loaded, decode_time=made.decode_time, process_time=made.process_time)
@@ -98,9 +96,10 @@ class PixelStage:
         if held is not None and held.checksum == loaded.entry.checksum:
             return Pixels(held.pixels)
         options = options_for(request.processors, request.mode)
-        ready = loaded.decoded
-        if not count and ready is not None and ready.identifier == options.identifier:
-            return Pixels(ready.shared, decode_time=ready.seconds)
+        if not count:
+            ready = await self._loader.early.decoded(loaded, options.identifier)
+            if ready is not None:
+                return Pixels(ready.shared, decode_time=ready.seconds)
         applied = tuple(processor.identifier for processor in request.processors[:count])
         key = ("pixels", loaded.entry.row, loaded.entry.checksum, options.identifier, applied)
         work = partial(self._process if count else self._decode, loaded, request, count)
@@ -146,9 +145,10 @@ class PixelStage:
         limits, url = parts.rules.limits, display_url(request.url)
         started = time.perf_counter()
         try:
-            cost, held = await self._prepared(loaded, options, flight)
-            bring = partial(self._body, loaded, held, flight)
-            shared = await parts.workers.run(_decode, options, limits, url, cost=cost, bring=bring)
+            with self._loader.early.leaving_alone(loaded.entry.row.key_hash):
+                cost, held = await self._prepared(loaded, options, flight)
+                bring = partial(self._body, loaded, held, flight)
+                shared = await parts.workers.run(_decode, options, limits, url, cost=cost, bring=bring)
         except ImageError as error:
             parts.currency.supersede(loaded.entry.row, None)
             parts.cache.disk.discard(loaded.entry)
@@ -193,17 +193,16 @@ class PixelStage:
 
     async def _cost(self, entry: Entry, body: bytes, options: DecodeOptions) -> int:
         """What decoding will hold at one time, bytes: for small images a bound, for others what the header says."""
-        bound = (entry.width or 0) * (entry.height or 0) * MOST_BYTES_PER_PIXEL
-        if 0 < bound <= SMALL_COST:
+        if is_small(entry):
             # Good enough for the budget; of larger ones, reading the header again is nothing to the decode.
-            return bound
+            return most_cost(entry)
         url = display_url(entry.url)
         header = await self._parts.workers.run(partial(read_header, body, limits=self._parts.rules.limits, url=url))
         return decoded_cost(header, options)
 
 
 def _decode(body: bytes, options: DecodeOptions, limits: ImageLimits, url: str) -> SharedImage:
-    return SharedImage(decode(body, options=options, limits=limits, url=url))
+    return SharedImage(decode(body, options=options, limits=limits, url=url), is_alone=True)
 
 
 def _is_ours(processor: ImageProcessor) -> bool:

@@ -14,10 +14,14 @@ from ..http.storing import select
 from ..keys import display_url, is_scoped, scope_for
 from ..request import CachePolicy, DownloadRequest, ImageRequest
 from .cached import CachedImage
+from .loaded import Decoded
 from .parts import Parts
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..storage.sightings import Sighting
+    from ..storage.stored import Stored
 
 _CHOOSE_AS_SENT = (CachePolicy.PROTOCOL, CachePolicy.REVALIDATE)
 """The policies that choose a stored answer by what would be sent now, request modifiers included."""
@@ -29,6 +33,7 @@ class Found:
 
     ``is_vary_miss``: there is none, though there are answers to the same URL with other request headers.
     ``beginnings``: what is kept of images that broke off. ``sighting`` was taken before the row was read, if it was.
+    ``decoded``: the pixels, where they were made on the way.
     """
 
     entry: Entry | None = None
@@ -36,6 +41,7 @@ class Found:
     is_vary_miss: bool = False
     beginnings: tuple[Entry, ...] = ()
     sighting: Sighting | None = None
+    decoded: Decoded | None = None
 
 
 NOTHING = Found()
@@ -61,6 +67,8 @@ class StoredAnswers:
         *,
         namespace: Namespace = "image",
         with_body: Callable[[Entry], bool],
+        hand_over: Callable[[Stored, asyncio.Future[Stored | None]], bool] | None = None,
+        may_wait: bool = False,
     ) -> Found:
         """The stored answer that the request selects (RFC 9111, 4.1)."""
         disk = self._parts.cache.disk
@@ -88,11 +96,14 @@ class StoredAnswers:
                 choose=choose,
                 with_body=with_body,
                 partial=partial if namespace == "image" else None,
+                hand_over=hand_over,
+                may_wait=may_wait,
             )
             beginnings = tuple(entry for entry in partial if is_beginning(entry))
             if stored is None:
                 return Found(is_vary_miss=bool(seen), beginnings=beginnings)
-            return Found(stored.entry, stored.body, beginnings=beginnings, sighting=sighting)
+            decoded = stored.made if isinstance(stored.made, Decoded) else None
+            return Found(stored.entry, stored.body, beginnings=beginnings, sighting=sighting, decoded=decoded)
 
         found = await look()
         if request.policy in _CHOOSE_AS_SENT and self.depends_on_modifiers(seen):

@@ -148,18 +148,22 @@ class DiskStorage:
         choose: Callable[[Sequence[Entry]], Entry | None] = newest,
         with_body: Callable[[Entry], bool] = _always,
         partial: list[Entry] | None = None,
+        hand_over: Callable[[Stored, asyncio.Future[Stored | None]], bool] | None = None,
+        may_wait: bool = False,
     ) -> Stored | None:
         """Find a stored answer and, if ``with_body`` says so, read its verified bytes; in one worker hop.
 
         ``choose`` picks one of the entries that differ in what their answers vary on. Entries whose
         ``stored_until`` has passed are found, too: whether they are of use is the caller's to say. What is damaged
         is a miss, and dropped. Both functions must be pure; they are called in a worker thread. ``partial`` is filled
-        with the entries of that namespace that are otherwise the same.
+        with the entries of that namespace that are otherwise the same. ``hand_over`` may see to what is found, in that
+        thread, and tell the future by itself, with ``made`` filled in: True where it will.
         """
         store = self._open()
         if store is None:
             return None
-        found = await store.readers.load(Lookup(key_hash, key, scope, processor, namespace, choose, with_body, partial))
+        lookup = Lookup(key_hash, key, scope, processor, namespace, choose, with_body, partial, hand_over)
+        found = await store.readers.load(lookup, may_wait=may_wait)
         if found is None:
             self.misses += 1
         else:

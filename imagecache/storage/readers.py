@@ -44,13 +44,18 @@ THREADS = min(4, os.cpu_count() or 1)
 TOGETHER = 8
 """Look-ups that are answered together. More would save little of a hop, and let the first of them wait for the last."""
 
+LONGEST_WAIT = 0.002
+"""Seconds that a look-up which may wait does so for others, at the most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """What is looked for. ``choose`` and ``with_body`` are pure: they are called in a reader's thread.
 
     ``partial``, if given, is filled with the entries of that namespace that are otherwise the same: they lie side by
-    side, and a look-up of their own would cost every miss a second turn.
+    side, and a look-up of their own would cost every miss a second turn. ``hand_over``, if given, is called in a
+    reader's thread with a small answer that is to be told to a future; where it says that it will tell, with what was
+    made of the answer meanwhile, that takes no turn of the loop in between.
     """
 
     key_hash: str
@@ -61,6 +66,7 @@ class Lookup:
     choose: Callable[[Sequence[Entry]], Entry | None]
     with_body: Callable[[Entry], bool]
     partial: list[Entry] | None = None
+    hand_over: Callable[[Stored, asyncio.Future[Stored | None]], bool] | None = None
 
     def is_met_by(self, entry: Entry, namespace: Namespace | None = None) -> bool:
         """Whether that is an answer to choose from. The key is compared in full: a hash is a name, not an identity."""
@@ -83,6 +89,7 @@ class _Load:
     row: Row | None = None
     stored: Stored | None = None
     error: BaseException | None = None
+    is_handed_over: bool = False
 
 
 class _IndexGoneError(Exception):
@@ -131,6 +138,8 @@ class Readers:
         self._with_file: deque[_Load] = deque()
         # Threads that will look for more before they end, and how many of them are busy with a file.
         self._awake = 0
+        # The loop whose timer wakes a thread for those that wait for others.
+        self._waits_on: asyncio.AbstractEventLoop | None = None
         self._in_files = 0
 
     # From a loop
@@ -139,15 +148,32 @@ class Readers:
         """Run a read in a reader's thread; ``default`` if the index cannot be read."""
         return asyncio.get_running_loop().run_in_executor(self._executor, self._guarded, job, default)
 
-    def load(self, lookup: Lookup) -> asyncio.Future[Stored | None]:
-        """Find and read a stored answer in a reader's thread."""
+    def load(self, lookup: Lookup, *, may_wait: bool = False) -> asyncio.Future[Stored | None]:
+        """Find and read a stored answer in a reader's thread.
+
+        ``may_wait``: not at once, but when there are `TOGETHER` of them, or `LONGEST_WAIT` is over.
+        """
         loop = asyncio.get_running_loop()
         load = _Load(lookup, loop.create_future(), loop)
         with self._lock:
-            # First, so that nothing is left waiting where no thread can be had.
-            self._wake_another()
+            # Whoever waits does so on its own loop's timer: another's may have ended.
+            may_wait = may_wait and self._waits_on in (None, loop) and len(self._to_look_up) < TOGETHER - 1
+            if not may_wait:
+                # First, so that nothing is left waiting where no thread can be had.
+                self._wake_another()
+            elif self._waits_on is None:
+                self._waits_on = loop
+                loop.call_later(LONGEST_WAIT, self._wake_for_waiting)
             self._to_look_up.append(load)
         return load.future
+
+    def _wake_for_waiting(self) -> None:
+        with self._lock:
+            self._waits_on = None
+            if self._to_look_up:
+                # Where no thread can be had any more, nobody waits.
+                with suppress(RuntimeError):
+                    self._wake_another()
 
     def _wake_another(self) -> None:
         """See to it, under the lock, that a thread comes for what waits; one that reads a file may be long."""
@@ -165,6 +191,7 @@ class Readers:
 
     def close(self) -> None:
         """Wait for the reads under way, then close every connection. Blocking: the writer's thread does it."""
+        self._wake_for_waiting()
         self._executor.shutdown(wait=True)
         with self._gate:
             self.close_connections()
@@ -218,7 +245,10 @@ class Readers:
         with_file: list[_Load] = []
         for load, (rows, pending) in zip(loads, self._rows_of([load.lookup for load in loads]), strict=True):
             self._attempt(functools.partial(self._begin, rows=rows, pending=pending), load)
-            (done if load.row is None else with_file).append(load)
+            if load.row is not None:
+                with_file.append(load)
+            elif not load.is_handed_over:
+                done.append(load)
         _give_back(done)
         if with_file:
             with self._lock:
@@ -234,6 +264,8 @@ class Readers:
         row = load.row = _chosen(load.lookup, _with_pending(rows, pending))
         if row is None or row.file is None or not load.lookup.with_body(row.entry):
             self._finish(load)
+            if load.stored is not None and load.lookup.hand_over is not None:
+                load.is_handed_over = load.lookup.hand_over(load.stored, load.future)
 
     def _finish(self, load: _Load) -> None:
         row, load.row = load.row, None

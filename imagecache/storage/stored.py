@@ -10,10 +10,11 @@ from ..entry import Entry
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An entry and, where it was asked for, its verified bytes."""
+    """An entry and, where it was asked for, its verified bytes; ``made`` is what was made of them on the way."""
 
     entry: Entry
     body: bytes | None = field(repr=False)
+    made: object = field(default=None, repr=False)
 
 
 class StoreStatus(enum.Enum):

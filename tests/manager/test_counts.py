@@ -6,6 +6,7 @@ seconds are made of; a change that needs more of it says so by changing a number
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,13 +29,20 @@ FIRST = "/first.jpg"
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Counts, from now on: work for the workers' threads, jobs for executors (by their threads' name), copies."""
+    """Counts, from now on: pieces of work for the workers' threads and their turns, jobs for executors (by their
+    threads' name), how often a thread tells the loop of something, copies."""
     told: Counter[str] = Counter()
     put, submit = workers._Threads.put, ThreadPoolExecutor.submit
+    tell = asyncio.BaseEventLoop.call_soon_threadsafe
 
-    def counted_put(self: workers._Threads, work: workers._Work) -> None:
-        told["workers"] += 1
-        put(self, work)
+    def counted_put(self: workers._Threads, together: list[workers._Work]) -> None:
+        told["turns"] += 1
+        told["workers"] += len(together)
+        put(self, together)
+
+    def counted_tell(self: asyncio.BaseEventLoop, *args: Any, **options: Any) -> asyncio.Handle:
+        told["told"] += 1
+        return tell(self, *args, **options)
 
     def counted_submit(self: ThreadPoolExecutor, function: Any, /, *args: Any, **options: Any) -> Any:
         told[str(self._thread_name_prefix).removeprefix("imagecache-")] += 1
@@ -42,6 +50,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(workers._Threads, "put", counted_put)
     monkeypatch.setattr(ThreadPoolExecutor, "submit", counted_submit)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", counted_tell)
     for name in ("copy", "convert"):
         method = getattr(Image.Image, name)
 
@@ -93,7 +102,7 @@ async def test_a_cold_image_is_a_request_a_decode_a_turn_of_a_worker_and_no_look
         await images.fetch_image(url)
     assert server.count() == MANY
     assert images.counters.decodes == MANY + 1
-    assert counts["workers"] == MANY
+    assert counts["workers"] == counts["turns"] == MANY
     # The folder was new, and nobody else shares it: what is not there is known.
     assert counts["reader"] == 0
     assert counts["copies"] == 0
@@ -124,6 +133,18 @@ async def test_a_prefetched_image_is_a_request_and_no_decode(
     assert counts["copies"] == 0
 
 
+async def test_while_others_wait_for_a_connection_prefetched_images_go_to_a_worker_together(
+    server: ImageServer, images: ImageManager, urls: list[str], counts: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow the machine is.
+    monkeypatch.setattr(workers, "LONGEST_WAIT", 3600.0)
+    await ready(images, server, counts)
+    await images.prefetch(urls, concurrency=MANY)
+    assert counts["workers"] == MANY
+    # One by one once nobody waits: the last six have a connection.
+    assert counts["turns"] <= MANY // workers.TOGETHER + 10
+
+
 async def test_an_image_from_disk_is_a_look_and_a_decode_and_no_request(
     server: ImageServer, images: ImageManager, urls: list[str], counts: Counter[str]
 ) -> None:
@@ -135,6 +156,8 @@ async def test_an_image_from_disk_is_a_look_and_a_decode_and_no_request(
     assert counts["workers"] == MANY
     # Fewer where a reader that is not asleep yet takes the next one.
     assert counts["reader"] <= MANY
+    # From the one that read it to the one that decoded it, and then to the loop.
+    assert counts["told"] == MANY
     assert images.counters.decodes == MANY + 1
     assert counts["copies"] == 0
 

@@ -392,6 +392,7 @@ async def at_once(
     *args: object,
     cost: int = 0,
     bring: Callable[[], Awaitable[object]] | None = None,
+    may_wait: bool = False,
 ) -> object:
     """In place of `Workers.run`: without a thread."""
     return function(*args) if bring is None else function(await bring(), *args)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from imagecache import ImageManager, NotInCacheError, Resize, ServedFrom
-from imagecache.pipeline.load import SMALL_BODY
+from imagecache.pipeline.early import SMALL_BODY
 from imagecache.pipeline.workers import Workers
 from imagecache.storage.folder import Folder
 from imagecache.testing import Answer, ImageServer, picture

@@ -26,6 +26,9 @@ from imagecache import (
 from imagecache.storage.stored import Stored
 from imagecache.testing import Answer, FakeClock, Gate, ImageServer, picture
 
+LARGE = picture(600, 500)
+"""Too large to be decoded in the same turn as it is looked up."""
+
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 
 
@@ -85,7 +88,7 @@ def undecodable(body: bytes) -> bytes:
 async def test_those_who_wait_for_the_same_pixels_are_each_told_how_they_came_by_the_bytes(
     server: ImageServer, images: ImageManager, clock: FakeClock
 ) -> None:
-    url = server.add("/a.png", headers={"Cache-Control": "max-age=60"})
+    url = server.add("/a.png", LARGE, headers={"Cache-Control": "max-age=60"})
     await images.fetch_data(url)
     clock.advance(100)
     busy = Busy(images)
@@ -136,7 +139,7 @@ async def test_a_late_look_at_older_metadata_does_not_make_memory_older(
 async def test_everybody_who_waited_for_undecodable_bytes_gets_an_answer_of_its_own(
     server: ImageServer, images: ImageManager
 ) -> None:
-    good, gone, stored = server.add("/good.png"), server.url("/gone.png"), server.url("/stored.png")
+    good, gone, stored = server.add("/good.png", LARGE), server.url("/gone.png"), server.url("/stored.png")
     server.script("/good.png", Answer(content=undecodable(server.body("/good.png"))))
     await images.fetch_data(good, cache_key="one")
     busy = Busy(images)

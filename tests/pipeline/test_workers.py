@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from imagecache.errors import ManagerClosedError
+from imagecache.pipeline import workers as module
 from imagecache.pipeline.workers import Workers
 
 
@@ -194,6 +195,94 @@ async def test_answers_that_are_there_by_the_same_turn_of_the_loop_are_one_call_
     assert await asyncio.gather(*works) == [*(2**n for n in range(9)), None]
     # The last one may have come a moment after it was waited for.
     assert calls <= 2
+    workers.shutdown()
+
+
+async def test_what_may_wait_goes_to_a_thread_together_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_WAIT", 3600.0)
+    workers, turns = Workers(threads=1, budget=100), list[int]()
+    put = module._Threads.put
+
+    def counted(self: module._Threads, together: list[module._Work]) -> None:
+        turns.append(len(together))
+        put(self, together)
+
+    monkeypatch.setattr(module._Threads, "put", counted)
+    works = [asyncio.create_task(workers.run(pow, 2, n, may_wait=True)) for n in range(module.TOGETHER)]
+    assert await asyncio.gather(*works) == [2**n for n in range(module.TOGETHER)]
+    assert turns == [module.TOGETHER]
+    # Fewer wait on, until one comes that does not.
+    works = [asyncio.create_task(workers.run(pow, 3, n, may_wait=True)) for n in range(3)]
+    await asyncio.sleep(0)
+    assert turns == [module.TOGETHER]
+    assert await workers.run(pow, 5, 2) == 25
+    assert await asyncio.gather(*works) == [1, 3, 9]
+    assert turns == [module.TOGETHER, 1, 3]
+    workers.shutdown()
+
+
+async def test_what_may_wait_does_so_for_a_moment_only() -> None:
+    workers = Workers(threads=1, budget=100)
+    assert await workers.run(pow, 2, 3, may_wait=True) == 8
+    workers.shutdown()
+
+
+async def test_of_those_that_went_together_each_has_its_own_answer_or_error() -> None:
+    workers = Workers(threads=1, budget=100)
+
+    def fail() -> None:
+        raise LookupError
+
+    functions: list[Callable[[], object]] = [lambda: "one", fail, lambda: "other"]
+    works = [asyncio.create_task(workers.run(function, may_wait=True)) for function in functions]
+    left = asyncio.create_task(workers.run(lambda: "never", may_wait=True))
+    await asyncio.sleep(0)
+    left.cancel()
+    one, failed, other = await asyncio.gather(*works, return_exceptions=True)
+    assert (one, other) == ("one", "other")
+    assert isinstance(failed, LookupError)
+    workers.shutdown()
+
+
+async def test_what_waits_for_others_is_dropped_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_WAIT", 3600.0)
+    workers = Workers(threads=1, budget=100)
+    waiting = asyncio.create_task(workers.run(lambda: "never", may_wait=True))
+    await asyncio.sleep(0)
+    workers.shutdown()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_seat_is_for_one_piece_of_work_and_holds_its_share_until_then() -> None:
+    workers = Workers(threads=1, budget=100)
+    seat = workers.seat(60)
+    assert seat is not None
+    assert workers.seat(60) is None
+    blocker = Blocker()
+    future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    assert await asyncio.to_thread(seat.take, future, blocker)
+    assert not seat.take(future, str.upper, "more")
+    seat.leave()
+    assert workers.is_busy
+    blocker.release.set()
+    assert await future == "done"
+    assert seat.future is future
+    assert workers.seat(100) is not None
+    workers.shutdown()
+
+
+async def test_a_seat_that_was_left_is_nobodys() -> None:
+    workers = Workers(threads=1, budget=100)
+    seat = workers.seat(60)
+    assert seat is not None
+    seat.leave()
+    seat.leave()
+    assert not workers.is_busy
+    future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    assert not seat.take(future, str.upper, "bytes")
+    assert seat.future is None
+    assert await workers.run(lambda: "next", cost=100) == "next"
     workers.shutdown()
 
 
