@@ -135,7 +135,7 @@ async def fetch_image(url: str, **options: Unpack[FetchOptions]) -> Image.Image:
         # Of a closed one there is none.
         cached = manager._short_cut(url, options)
         if cached is not None:
-            return cached.hand_out()
+            return cached.pixels.view(cached)
         if not manager.is_closed:
             return await manager._look_further(url, options)
     return await (await _defaults.ready()).fetch_image(url, **options)

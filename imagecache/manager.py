@@ -241,7 +241,8 @@ class ImageManager:
         ValueError or TypeError for options that make no sense.
         """
         cached = self._short_cut(url, options)
-        return cached.hand_out() if cached is not None else await self._look_further(url, options)
+        # As `hand_out` does, one call less.
+        return cached.pixels.view(cached) if cached is not None else await self._look_further(url, options)
 
     async def _look_further(self, url: str, options: FetchOptions) -> Image.Image:
         """The image that the short cut missed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import re
@@ -87,13 +88,24 @@ def storable_headers(headers: Headers, *, received_at: float | None = None) -> H
 
     ``received_at``: wall seconds, written as the Date of an answer that has none (RFC 9110, 6.6.1).
     """
-    nominated = _names(headers, "connection") | CacheControl(headers).fields("no-cache")
-    # RFC 9110, 7.6.1: "Cache-Control is never appropriate as a connection option", and neither is what else we read.
-    dropped = _NEVER_KEPT if nominated <= _NEVER_KEPT else _NEVER_KEPT | (nominated - READ_FIELDS)
-    kept = [(name, value) for name, value in headers.pairs if name.lower() not in dropped]
+    return Headers(storable_pairs(headers, received_at=received_at))
+
+
+def storable_pairs(headers: Headers, *, received_at: float | None = None) -> list[tuple[str, str]]:
+    """The same as a list."""
+    dropped = _dropped(headers.get("connection"), CacheControl(headers).fields("no-cache"))
+    kept = [pair for pair in headers.pairs if pair[0].lower() not in dropped]
     if received_at is not None and "date" not in headers:
         kept.append(("Date", format_date(received_at)))
-    return Headers(kept)
+    return kept
+
+
+@functools.lru_cache(maxsize=64)
+def _dropped(connection: str | None, listed: frozenset[str]) -> frozenset[str]:
+    """The names of what is not kept, by what Connection and no-cache nominate."""
+    nominated = listed if connection is None else listed | _names_in(connection)
+    # RFC 9110, 7.6.1: "Cache-Control is never appropriate as a connection option", and neither is what else we read.
+    return _NEVER_KEPT if nominated <= _NEVER_KEPT else _NEVER_KEPT | (nominated - READ_FIELDS)
 
 
 def vary_fields(request: Mapping[str, str], response: Headers, *, secret: bytes = b"") -> VaryFields:
@@ -145,7 +157,11 @@ def select(
 
 def _names(headers: Headers, field: str) -> frozenset[str]:
     value = headers.get(field)
-    return _NO_NAMES if value is None else frozenset([n.strip().lower() for n in value.split(",") if n.strip()])
+    return _NO_NAMES if value is None else _names_in(value)
+
+
+def _names_in(value: str) -> frozenset[str]:
+    return frozenset([name.strip().lower() for name in value.split(",") if name.strip()])
 
 
 def _normalised(name: str, value: str) -> str:

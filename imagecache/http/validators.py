@@ -10,7 +10,7 @@ from ..headers import Headers
 from .cache_control import CacheControl
 from .dates import parse_date
 from .freshness import date_of
-from .storing import storable_headers
+from .storing import storable_headers, storable_pairs
 
 MAX_ETAG_LENGTH = 1024
 """A longer one would make every conditional request larger than many an image."""
@@ -139,12 +139,17 @@ def merged_headers(stored: Headers, received: Headers, *, received_at: float | N
     own, told = etag_of(stored), etag_of(received)
     if own is not None and told is not None and weaker_etag(own, told) == own:
         stays = _NOR_ITS_ETAG
-    new = [pair for pair in storable_headers(received, received_at=received_at).pairs if pair[0].lower() not in stays]
     # Age and Date are of one message: a 304 without them was made when it came, not when the stored one was.
-    gone = {"age", "date", *[name.lower() for name, _ in new]}
+    new, gone = [], {"age", "date"}
+    for pair in storable_pairs(received, received_at=received_at):
+        name = pair[0].lower()
+        if name not in stays:
+            new.append(pair)
+            gone.add(name)
     merged = Headers([*[pair for pair in stored.pairs if pair[0].lower() not in gone], *new])
     # What a no-cache="…" of the 304 lists may be stored already (5.2.2.4).
-    return storable_headers(merged) if CacheControl(merged).fields("no-cache") else merged
+    control = CacheControl(received if "cache-control" in received else stored)
+    return storable_headers(merged) if control.fields("no-cache") else merged
 
 
 def head_effect(entry: Entry, status: int, received: Headers) -> Literal["freshen", "invalidate", "none"]:

@@ -170,8 +170,9 @@ def preconditions_of(request: ImageRequest) -> Preconditions | None:
 def question(request: ImageRequest, fields: dict[str, str] | None = None, *, method: str = "GET") -> DownloadRequest:
     """What goes over the wire for a call: ``fields`` are a decision's, and the call's own headers go over them; but of
     Cache-Control all that is asked is sent, by the decision, by the headers and by the options."""
-    if not (fields or request.headers.pairs or request.has_demands):
-        return DownloadRequest(request.url, request.headers, method)
+    if not (request.headers.pairs or request.has_demands):
+        # Of most calls the decision's are all there are.
+        return DownloadRequest(request.url, Headers(fields) if fields else request.headers, method)
     headers = Headers(fields or {}).updated(request.headers)
     own = RequestDirectives(max_age=request.max_age, max_stale=request.max_stale, min_fresh=request.min_fresh)
     asked = ((fields or {}).get("Cache-Control"), request.headers.get("cache-control"), own.field_value())
