@@ -26,10 +26,12 @@ from .machine import usable_cpus
 
 T = TypeVar("T")
 
-TOGETHER = 8
+TOGETHER = 16
 """Pieces of work that go to a thread together, where each of them may wait for others …"""
-LONGEST_WAIT = 0.002
+LONGEST_WAIT = 0.005
 """… and for how many seconds the first of them does, at the most."""
+MUCH = 8
+"""Turns that threads have to take before there is nothing left, from which on they will be busy for a while."""
 
 _DROPPED = object()
 """In place of an answer: the work was never begun."""
@@ -214,7 +216,7 @@ class Workers:
     @property
     def have_much_to_do(self) -> bool:
         """Whether what waits for a thread will keep them busy for a while."""
-        return self._threads is not None and self._threads.waiting >= TOGETHER
+        return self._threads is not None and self._threads.waiting >= MUCH
 
     def has_room(self, cost: int) -> bool:
         """Whether work of this cost would begin at once."""

@@ -199,12 +199,10 @@ async def test_while_the_workers_have_enough_to_do_look_ups_wait_for_one_another
         return taken
 
     held = await busy(images)
-    calls = [
-        asyncio.create_task(images.fetch_image(server.url(f"/{number}.png"))) for number in range(workers.TOGETHER)
-    ]
-    await until(lambda: waiting(images) == workers.TOGETHER)
+    calls = [asyncio.create_task(images.fetch_image(server.url(f"/{number}.png"))) for number in range(workers.MUCH)]
+    await until(lambda: waiting(images) == workers.MUCH)
     monkeypatch.setattr(Readers, "_take", counted)
-    later = range(workers.TOGETHER, workers.TOGETHER + 2 * readers.TOGETHER)
+    later = range(workers.MUCH, workers.MUCH + 2 * readers.TOGETHER)
     calls += [asyncio.create_task(images.fetch_image(server.url(f"/{number}.png"))) for number in later]
     await until(lambda: waiting(images) == len(calls))
     assert sum(turns) == 2 * readers.TOGETHER
