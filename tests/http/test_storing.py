@@ -102,6 +102,7 @@ def test_nothing_is_stored_that_the_request_forbids() -> None:
         ([("Connection", "a"), ("Connection", "b"), ("A", "1"), ("B", "2")], set()),
         ([("Set-Cookie", "a=b"), ("set-COOKIE", "c=d"), ("Set-Cookie2", "e=f")], {"Set-Cookie2"}),
         ({"Cache-Control": 'no-cache="a"', "A": "1", "B": "2"}, {"Cache-Control", "B"}),
+        ({"Cache-Control": 'no-cache="a"', "Connection": "b", "A": "1", "B": "2", "C": "3"}, {"Cache-Control", "C"}),
         ({"Cache-Control": "no-cache", "A": "1"}, {"Cache-Control", "A"}),
         ({"Cache-Control": 'private="a"', "A": "1"}, {"Cache-Control", "A"}),
         # RFC 9110, 7.6.1: Cache-Control is never appropriate as a connection option.

@@ -229,6 +229,15 @@ def test_what_a_304_lists_under_no_cache_is_stored_no_longer() -> None:
     assert "x-test" not in headers
 
 
+def test_nor_is_what_the_stored_answer_listed_and_a_304_brings() -> None:
+    stored = Headers({"Cache-Control": 'no-cache="x-test"', "X-Kept": "1"})
+    assert dict(merged_headers(stored, Headers({"X-Test": "new", "X-Kept": "2"}))) == {
+        "Cache-Control": 'no-cache="x-test"', "X-Kept": "2",
+    }  # fmt: skip
+    # Unless it says otherwise.
+    assert "x-test" in merged_headers(stored, Headers({"X-Test": "new", "Cache-Control": "max-age=60"}))
+
+
 @pytest.mark.parametrize(
     ("received", "at", "written"),
     [

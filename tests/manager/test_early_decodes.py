@@ -4,17 +4,19 @@ another's look-up."""
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from imagecache import CachePolicy, ImageManager, NotInCacheError, Resize, ServedFrom
+from imagecache import CachePolicy, ImageManager, ImageRequest, NotInCacheError, Resize, ServedFrom
 from imagecache.imaging.limits import ImageLimits
 from imagecache.pipeline import workers
-from imagecache.pipeline.early import SMALL_COST
-from imagecache.pipeline.workers import Workers
+from imagecache.pipeline.early import LATELY, SMALL_BODY, SMALL_COST
+from imagecache.pipeline.workers import Seat, Workers
 from imagecache.storage import readers
 from imagecache.storage.readers import Readers
 from imagecache.testing import Answer, ImageServer, picture
@@ -210,6 +212,56 @@ async def test_while_the_workers_have_enough_to_do_look_ups_wait_for_one_another
     await held.end()
     assert len(await asyncio.gather(*calls)) == len(calls)
     assert images.counters.decodes == len(calls)
+
+
+@pytest.mark.parametrize("policy", [CachePolicy.REVALIDATE, CachePolicy.RELOAD, CachePolicy.RELOAD_END_TO_END])
+async def test_who_is_served_from_the_network_in_any_case_takes_no_share(
+    images: ImageManager, policy: CachePolicy
+) -> None:
+    url = "http://a.example/0.png"
+    early = images._loader.early
+    assert early.seat_for(ImageRequest(url, url, "0" * 64, policy)) is None
+    seat = early.seat_for(ImageRequest(url, url, "0" * 64, CachePolicy.PROTOCOL))
+    assert seat is not None
+    seat.leave()
+
+
+async def test_what_is_not_known_to_be_small_is_decoded_with_a_share_of_its_own_size(
+    server: ImageServer, images: ImageManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    take = Seat.take
+
+    def counted(self: Seat, *args: Any) -> bool:
+        taken.append(args)
+        return take(self, *args)
+
+    monkeypatch.setattr(Seat, "take", counted)
+    noise = io.BytesIO()
+    Image.effect_noise((400, 300), 100).save(noise, "PNG")
+    assert len(noise.getvalue()) > SMALL_BODY
+    # Of few pixels, and in the queue yet with all its bytes.
+    heavy = server.add("/heavy.png", noise.getvalue())
+    await images.fetch_data(heavy)
+    for url in (heavy, server.url("/large.png")):
+        await images.fetch_image(url)
+        images.clear_memory()
+    assert not taken
+    await images.fetch_image(server.url("/0.png"))
+    assert len(taken) == 1
+
+
+async def test_nothing_is_remembered_for_long(server: ImageServer, images: ImageManager) -> None:
+    early = images._loader.early
+    for number in range(30):
+        await images.fetch_image(server.url(f"/{number}.png"))
+        images.clear_memory()
+    for number in range(30):
+        await images.fetch_image(server.url(f"/{number}.png"), mode="L")
+    await images.fetch_image(server.url("/large.png"))
+    assert len(early._lately) == LATELY
+    assert not early._under_way
+    assert not early._elsewhere
 
 
 async def test_no_seat_is_given_by_workers_that_were_shut_down() -> None:

@@ -279,6 +279,8 @@ async def test_a_seat_that_was_left_is_nobodys() -> None:
     seat.leave()
     seat.leave()
     assert not workers.is_busy
+    assert workers._threads is not None
+    assert workers._threads._outstanding == 0
     future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     assert not seat.take(future, str.upper, "bytes")
     assert seat.future is None
