@@ -241,9 +241,11 @@ async def test_what_is_not_known_to_be_small_is_decoded_with_a_share_of_its_own_
     Image.effect_noise((400, 300), 100).save(noise, "PNG")
     assert len(noise.getvalue()) > SMALL_BODY
     # Of few pixels, and in the queue yet with all its bytes.
-    heavy = server.add("/heavy.png", noise.getvalue())
-    await images.fetch_data(heavy)
-    for url in (heavy, server.url("/large.png")):
+    heavy, wide = server.add("/heavy.png", noise.getvalue()), server.add("/wide.png", picture(600, 500, format="WEBP"))
+    assert len(server.body("/wide.png")) < SMALL_BODY
+    for url in (heavy, wide):
+        await images.fetch_data(url)
+    for url in (heavy, wide, server.url("/large.png")):
         await images.fetch_image(url)
         images.clear_memory()
     assert not taken

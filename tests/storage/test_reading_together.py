@@ -223,6 +223,8 @@ async def test_one_that_does_not_wait_takes_along_those_that_do(
 
 async def test_alone_it_waits_for_a_moment_only(disk: DiskStorage, entries: list[Entry]) -> None:
     for entry in entries[:3]:
+        # Not by a thread that is still awake.
+        await are_at_rest(disk)
         stored = await disk.load(entry.row.key_hash, key=entry.key, may_wait=True)
         assert stored is not None
         assert stored.body == BODIES[entry.url]
