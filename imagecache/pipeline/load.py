@@ -275,8 +275,11 @@ class Loader:
 
         ``decided`` is filled with what was decided about an answer to find that out.
         """
-        parts = self._parts
-        if parts.cache.disk.is_available and self._stored.are_lacking(request):
+        parts, disk = self._parts, self._parts.cache.disk
+        if not disk.has_looked:
+            # Whoever comes first does not know yet what is lacking, and needs nothing of what follows, either.
+            await disk.look()
+        if disk.is_available and self._stored.are_lacking(request):
             # Most misses: nothing else of what follows is needed.
             return NOTHING
         held, now = parts.held(request), parts.clock.time()
@@ -294,7 +297,7 @@ class Loader:
         if up_to == CARRIED and held is None and (seat := self.early.seat_for(request)) is not None:
             return await self.early.find(request, scope, with_body=needs_body, seat=seat)
         found = await self._stored.find(request, scope, with_body=needs_body)
-        if found.entry is None and held is not None and not parts.cache.disk.is_available:
+        if found.entry is None and held is not None and not disk.is_available:
             # Memory only: the pixels are all there is, and their validators are as good as stored ones.
             return Found(held.entry)
         return found
