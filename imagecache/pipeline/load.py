@@ -466,7 +466,8 @@ class Loader:
         parts, url, limits = self._parts, display_url(request.url), self._parts.rules.limits
         decoded = None
         try:
-            is_small = wants_pixels and len(download.body) <= SMALL_BODY and parts.workers.has_room(SMALL_COST)
+            is_light = len(download.body) <= SMALL_BODY
+            is_small = is_light and wants_pixels and parts.workers.has_room(SMALL_COST)
             # Who has pixels already most likely has these.
             if is_small and parts.held(request) is None:
                 checksum, header, decoded = await parts.workers.run(
@@ -476,8 +477,8 @@ class Loader:
                     parts.counters.decodes += 1
                     parts.counters.spent("decode", decoded.seconds)
             else:
-                # Nobody's pixels: while others wait for a connection, more of its kind will be here at once.
-                may_wait = not wants_pixels and parts.downloader.waiting > 0
+                # Nobody's pixels, and soon hashed: while others wait for a connection, more of its kind are on the way.
+                may_wait = is_light and not wants_pixels and parts.downloader.waiting > 0
                 checksum, header = await parts.workers.run(_inspect, download.body, limits, url, may_wait=may_wait)
             beginnings.finish()
             # Not before, and only if it is needed: the first download into a new folder goes on while that is made.
@@ -572,8 +573,5 @@ def _inspect_and_decode(
     checksum = checksum_of(body)
     if image is None:
         return checksum, header, None
-    return (
-        checksum,
-        header,
-        Decoded(options.identifier, SharedImage(image, is_alone=True), time.perf_counter() - started),
-    )
+    shared = SharedImage(image, is_alone=True)
+    return checksum, header, Decoded(options.identifier, shared, time.perf_counter() - started)

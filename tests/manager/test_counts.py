@@ -7,6 +7,7 @@ seconds are made of; a change that needs more of it says so by changing a number
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import Image
 from imagecache import ImageManager
 from imagecache.keys import hash_for_key
 from imagecache.pipeline import workers
+from imagecache.pipeline.early import SMALL_BODY
 from imagecache.storage.absence import FEWEST
 from imagecache.storage.rows import number_of
 from imagecache.storage.sightings import PLACES
@@ -143,6 +145,18 @@ async def test_while_others_wait_for_a_connection_prefetched_images_go_to_a_work
     assert counts["workers"] == MANY
     # One by one once nobody waits: the last six have a connection.
     assert counts["turns"] <= MANY // workers.TOGETHER + 10
+
+
+async def test_but_none_waits_for_the_others_if_they_take_their_time(
+    server: ImageServer, images: ImageManager, counts: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "LONGEST_WAIT", 3600.0)
+    await ready(images, server, counts)
+    noise = io.BytesIO()
+    Image.effect_noise((400, 300), 100).save(noise, "PNG")
+    assert len(noise.getvalue()) > SMALL_BODY
+    await images.prefetch([server.add(f"/{number}.png", noise.getvalue()) for number in range(20)], concurrency=20)
+    assert counts["workers"] == counts["turns"] == 20
 
 
 async def test_an_image_from_disk_is_a_look_and_a_decode_and_no_request(
