@@ -11,7 +11,6 @@ from .modes import bytes_per_pixel
 from .view import ImageView, State, copied, is_flat, plain, share_pixels, state_of, view_of, views_are_safe
 
 _new_object = object.__new__
-_NUMBERS = frozenset({int, float, bool})
 
 
 _CORE_PALETTE = 1024
@@ -31,9 +30,6 @@ def cost(image: Image.Image) -> int:
 
 def _weight(value: object) -> int:
     """Bytes of the texts and byte strings in what Pillow puts into ``info``; the rest is small."""
-    if type(value) in _NUMBERS:
-        # Nearly all there is in most images.
-        return 0
     match value:
         case bytes() | bytearray():
             return len(value)

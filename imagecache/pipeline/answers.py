@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..entry import Entry, Namespace, RowKey
@@ -90,12 +91,13 @@ class Answers:
         """A stored answer after a 304, or a HEAD that speaks of it: headers merged, freshness renewed, both kinds."""
         now = self._parts.clock.time()
         expiration = request.disk_expiration or self._parts.cache.disk_expiration
-        return entry.revalidated(
-            merged_headers(entry.headers, download.headers, received_at=download.response_time),
-            weaker_etag(entry.etag, etag_of(download.headers)),
-            asked_at=download.request_time,
-            answered_at=download.response_time,
-            now=now,
+        return replace(
+            entry,
+            headers=merged_headers(entry.headers, download.headers, received_at=download.response_time),
+            etag=weaker_etag(entry.etag, etag_of(download.headers)),
+            request_time=download.request_time,
+            response_time=download.response_time,
+            validated_at=now,
             stored_until=expiration.stored_until(now),
             lifetime=expiration.seconds,
         )

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..entry import Entry, RowKey
+from ..entry import Entry
 from ..errors import ImageError
 from ..imaging.decode import DecodeOptions, decode, options_for
 from ..imaging.limits import ImageLimits
@@ -33,8 +32,6 @@ SMALL_COST = 4 * 2**20
 as they came, and at most so many of pixels. A thumbnail takes less time than another turn would."""
 MOST_BYTES_PER_PIXEL = 16
 """The picture, its converted copy, and the largest of what decoders hold beside them."""
-LATELY = 32
-"""How many of those that were decoded last are known to others who have their bytes already."""
 
 _NEVER_SERVED = (CachePolicy.REVALIDATE, CachePolicy.RELOAD, CachePolicy.RELOAD_END_TO_END)
 
@@ -45,10 +42,9 @@ class EarlyDecodes:
     def __init__(self, parts: Parts, stored: StoredAnswers) -> None:
         self._parts = parts
         self._stored = stored
-        # By key hash: the seats of look-ups that may decode; and what was decoded a moment ago.
+        # By key hash: the seats of look-ups that may decode, and what is decoded for others.
         self._under_way: dict[str, Seat] = {}
         self._elsewhere: Counter[str] = Counter()
-        self._lately: dict[tuple[RowKey, str, str], tuple[weakref.ref[SharedImage], float]] = {}
 
     def seat_for(self, request: ImageRequest) -> Seat | None:
         """A worker's seat, if what is found for a request that wants pixels may be decoded at once; to be used in this
@@ -83,47 +79,36 @@ class EarlyDecodes:
 
         self._under_way[request.key_hash] = seat
         try:
-            # While the workers have enough to do, several look-ups in one turn of a reader leave more time to them.
-            may_wait = parts.workers.have_much_to_do
-            found = await self._stored.find(request, scope, with_body=with_body, hand_over=hand_over, may_wait=may_wait)
+            found = await self._stored.find(request, scope, with_body=with_body, hand_over=hand_over)
         finally:
             seat.leave()
             del self._under_way[request.key_hash]
-        if found.decoded is not None and seat.future is not None:
+        if found.decoded is not None:
             parts.counters.decodes += 1
             parts.counters.spent("decode", found.decoded.seconds)
-            self._note_made(seat.future)
         return found
 
     async def decoded(self, loaded: Loaded, identifier: str) -> Decoded | None:
         """The pixels of an answer under these options, if they came along with it, or if they are made in this way just
-        now, or were a moment ago, for another who asked under another policy."""
-        if loaded.decoded is not None:
-            return loaded.decoded if loaded.decoded.identifier == identifier else None
-        entry = loaded.entry
-        seat = self._under_way.get(entry.row.key_hash)
-        if seat is not None:
-            # Unless it is being decoded by now, the look-up may take its time, and is not to decode what we do.
-            seat.leave()
-            if seat.future is not None:
-                await asyncio.wait([seat.future])
-                self._note_made(seat.future)
-        reference, seconds = self._lately.get((entry.row, entry.checksum, identifier), (None, 0.0))
-        shared = None if reference is None else reference()
-        return None if shared is None else Decoded(identifier, shared, seconds)
+        now for another, who asked under another policy."""
+        decoded = loaded.decoded or await self._made_for_another(loaded.entry)
+        return decoded if decoded is not None and decoded.identifier == identifier else None
 
-    def _note_made(self, made: asyncio.Future[Stored]) -> None:
-        """Let others know of what was decoded, by whoever hears of it first."""
+    async def _made_for_another(self, entry: Entry) -> Decoded | None:
+        seat = self._under_way.get(entry.row.key_hash)
+        if seat is None:
+            return None
+        # Unless it is being decoded by now, the look-up may take its time, and is not to decode what we do.
+        seat.leave()
+        made = seat.future
+        if made is None:
+            return None
+        await asyncio.wait([made])
         if made.cancelled() or made.exception() is not None:
-            return
-        stored, decoded = made.result(), made.result().made
-        if not isinstance(decoded, Decoded):
-            return
-        entry = stored.entry
-        key = (entry.row, entry.checksum, decoded.identifier)
-        self._lately[key] = (weakref.ref(decoded.shared), decoded.seconds)
-        if len(self._lately) > LATELY:
-            del self._lately[next(iter(self._lately))]
+            return None
+        stored: Stored = made.result()
+        is_same = (stored.entry.row, stored.entry.checksum) == (entry.row, entry.checksum)
+        return stored.made if is_same and isinstance(stored.made, Decoded) else None
 
 
 def most_cost(entry: Entry) -> int:

@@ -68,7 +68,6 @@ class StoredAnswers:
         namespace: Namespace = "image",
         with_body: Callable[[Entry], bool],
         hand_over: Callable[[Stored, asyncio.Future[Stored | None]], bool] | None = None,
-        may_wait: bool = False,
     ) -> Found:
         """The stored answer that the request selects (RFC 9111, 4.1)."""
         disk = self._parts.cache.disk
@@ -97,7 +96,6 @@ class StoredAnswers:
                 with_body=with_body,
                 partial=partial if namespace == "image" else None,
                 hand_over=hand_over,
-                may_wait=may_wait,
             )
             beginnings = tuple(entry for entry in partial if is_beginning(entry))
             if stored is None:

@@ -30,8 +30,6 @@ TOGETHER = 16
 """Pieces of work that go to a thread together, where each of them may wait for others …"""
 LONGEST_WAIT = 0.005
 """… and for how many seconds the first of them does, at the most."""
-MUCH = 8
-"""Turns that threads have to take before there is nothing left, from which on they will be busy for a while."""
 
 _DROPPED = object()
 """In place of an answer: the work was never begun."""
@@ -72,11 +70,6 @@ class _Threads:
         _ALL.add(self)
 
     # On the loop
-
-    @property
-    def waiting(self) -> int:
-        """How often a thread can take something before there is nothing left."""
-        return self._queue.qsize()
 
     def expect(self, count: int) -> None:
         """See to it that there are threads for so many more pieces of work."""
@@ -212,11 +205,6 @@ class Workers:
     def is_busy(self) -> bool:
         """Whether pixels are being made, so that more of them may have to wait."""
         return self._in_use > 0
-
-    @property
-    def have_much_to_do(self) -> bool:
-        """Whether what waits for a thread will keep them busy for a while."""
-        return self._threads is not None and self._threads.waiting >= MUCH
 
     def has_room(self, cost: int) -> bool:
         """Whether work of this cost would begin at once."""

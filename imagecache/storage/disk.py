@@ -149,7 +149,6 @@ class DiskStorage:
         with_body: Callable[[Entry], bool] = _always,
         partial: list[Entry] | None = None,
         hand_over: Callable[[Stored, asyncio.Future[Stored | None]], bool] | None = None,
-        may_wait: bool = False,
     ) -> Stored | None:
         """Find a stored answer and, if ``with_body`` says so, read its verified bytes; in one worker hop.
 
@@ -163,7 +162,7 @@ class DiskStorage:
         if store is None:
             return None
         lookup = Lookup(key_hash, key, scope, processor, namespace, choose, with_body, partial, hand_over)
-        found = await store.readers.load(lookup, may_wait=may_wait)
+        found = await store.readers.load(lookup)
         if found is None:
             self.misses += 1
         else:

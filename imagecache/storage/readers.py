@@ -44,9 +44,6 @@ THREADS = min(4, os.cpu_count() or 1)
 TOGETHER = 8
 """Look-ups that are answered together. More would save little of a hop, and let the first of them wait for the last."""
 
-LONGEST_WAIT = 0.002
-"""Seconds that a look-up which may wait does so for others, at the most."""
-
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
@@ -138,8 +135,6 @@ class Readers:
         self._with_file: deque[_Load] = deque()
         # Threads that will look for more before they end, and how many of them are busy with a file.
         self._awake = 0
-        # The loop whose timer wakes a thread for those that wait for others.
-        self._waits_on: asyncio.AbstractEventLoop | None = None
         self._in_files = 0
 
     # From a loop
@@ -148,32 +143,15 @@ class Readers:
         """Run a read in a reader's thread; ``default`` if the index cannot be read."""
         return asyncio.get_running_loop().run_in_executor(self._executor, self._guarded, job, default)
 
-    def load(self, lookup: Lookup, *, may_wait: bool = False) -> asyncio.Future[Stored | None]:
-        """Find and read a stored answer in a reader's thread.
-
-        ``may_wait``: not at once, but when there are `TOGETHER` of them, or `LONGEST_WAIT` is over.
-        """
+    def load(self, lookup: Lookup) -> asyncio.Future[Stored | None]:
+        """Find and read a stored answer in a reader's thread."""
         loop = asyncio.get_running_loop()
         load = _Load(lookup, loop.create_future(), loop)
         with self._lock:
-            # Whoever waits does so on its own loop's timer: another's may have ended.
-            may_wait = may_wait and self._waits_on in (None, loop) and len(self._to_look_up) < TOGETHER - 1
-            if not may_wait:
-                # First, so that nothing is left waiting where no thread can be had.
-                self._wake_another()
-            elif self._waits_on is None:
-                self._waits_on = loop
-                loop.call_later(LONGEST_WAIT, self._wake_for_waiting)
+            # First, so that nothing is left waiting where no thread can be had.
+            self._wake_another()
             self._to_look_up.append(load)
         return load.future
-
-    def _wake_for_waiting(self) -> None:
-        with self._lock:
-            self._waits_on = None
-            if self._to_look_up:
-                # Where no thread can be had any more, nobody waits.
-                with suppress(RuntimeError):
-                    self._wake_another()
 
     def _wake_another(self) -> None:
         """See to it, under the lock, that a thread comes for what waits; one that reads a file may be long."""
@@ -191,7 +169,6 @@ class Readers:
 
     def close(self) -> None:
         """Wait for the reads under way, then close every connection. Blocking: the writer's thread does it."""
-        self._wake_for_waiting()
         self._executor.shutdown(wait=True)
         with self._gate:
             self.close_connections()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,8 @@ from PIL import Image
 
 from imagecache import CachePolicy, ImageManager, ImageRequest, NotInCacheError, Resize, ServedFrom
 from imagecache.imaging.limits import ImageLimits
-from imagecache.pipeline import workers
-from imagecache.pipeline.early import LATELY, SMALL_BODY, SMALL_COST
+from imagecache.pipeline.early import SMALL_BODY, SMALL_COST
 from imagecache.pipeline.workers import Seat, Workers
-from imagecache.storage import readers
-from imagecache.storage.readers import Readers
 from imagecache.testing import Answer, ImageServer, picture
 
 from .test_who_shares import LARGE, Busy, undecodable, until
@@ -46,19 +42,24 @@ async def busy(images: ImageManager) -> Busy:
 def waiting(images: ImageManager) -> int:
     """What waits for the thread that decodes."""
     threads = images._workers._threads
-    return 0 if threads is None else threads.waiting
+    return 0 if threads is None else threads._queue.qsize()
 
 
-async def test_pixels_are_made_once_for_all_policies_under_which_they_are_asked_for(
-    server: ImageServer, images: ImageManager
-) -> None:
-    url = server.url("/0.png")
+async def two_who_wait(images: ImageManager, url: str) -> tuple[Busy, asyncio.Task[Any], asyncio.Task[Any]]:
+    """Two who ask under two policies: the pixels wait for their thread, and the second has its bytes already."""
     held = await busy(images)
     first = asyncio.create_task(images.fetch(url, policy=TWO[0]))
     await until(lambda: waiting(images) == 1)
     second = asyncio.create_task(images.fetch(url, policy=TWO[1]))
     # Its own look-up comes back, and finds the pixels on their way.
     await until(lambda: images.cache.disk.hits == 1)
+    return held, first, second
+
+
+async def test_pixels_are_made_once_for_all_policies_under_which_they_are_asked_for(
+    server: ImageServer, images: ImageManager
+) -> None:
+    held, first, second = await two_who_wait(images, server.url("/0.png"))
     await held.end()
     one, other = await first, await second
     assert one.image == other.image
@@ -127,17 +128,12 @@ async def test_everybody_whose_bytes_do_not_decode_is_told_so_or_gets_fresh_ones
 async def test_who_leaves_while_it_is_decoded_leaves_the_others_theirs_and_keeps_no_share(
     server: ImageServer, images: ImageManager
 ) -> None:
-    url = server.url("/0.png")
-    held = await busy(images)
-    first = asyncio.create_task(images.fetch_image(url, policy=TWO[0]))
-    await until(lambda: waiting(images) == 1)
-    second = asyncio.create_task(images.fetch_image(url, policy=TWO[1]))
-    await until(lambda: images.cache.disk.hits == 1)
+    held, first, second = await two_who_wait(images, server.url("/0.png"))
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
     await held.end()
-    assert (await second).size == (64, 48)
+    assert (await second).image.size == (64, 48)
     assert images.counters.decodes == 1
     assert not images._workers.is_busy
 
@@ -187,33 +183,6 @@ async def test_modes_and_processors_get_their_own(server: ImageServer, images: I
     assert (images.counters.decodes, images.counters.processes) == (2, 1)
 
 
-async def test_while_the_workers_have_enough_to_do_look_ups_wait_for_one_another(
-    server: ImageServer, images: ImageManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # However slow the machine is.
-    monkeypatch.setattr(readers, "LONGEST_WAIT", 3600.0)
-    turns: list[int] = []
-    take = Readers._take
-
-    def counted(self: Readers) -> Sequence[Any]:
-        taken = take(self)
-        turns.append(len(taken))
-        return taken
-
-    held = await busy(images)
-    calls = [asyncio.create_task(images.fetch_image(server.url(f"/{number}.png"))) for number in range(workers.MUCH)]
-    await until(lambda: waiting(images) == workers.MUCH)
-    monkeypatch.setattr(Readers, "_take", counted)
-    later = range(workers.MUCH, workers.MUCH + 2 * readers.TOGETHER)
-    calls += [asyncio.create_task(images.fetch_image(server.url(f"/{number}.png"))) for number in later]
-    await until(lambda: waiting(images) == len(calls))
-    assert sum(turns) == 2 * readers.TOGETHER
-    assert max(turns) == readers.TOGETHER
-    await held.end()
-    assert len(await asyncio.gather(*calls)) == len(calls)
-    assert images.counters.decodes == len(calls)
-
-
 @pytest.mark.parametrize("policy", [CachePolicy.REVALIDATE, CachePolicy.RELOAD, CachePolicy.RELOAD_END_TO_END])
 async def test_who_is_served_from_the_network_in_any_case_takes_no_share(
     images: ImageManager, policy: CachePolicy
@@ -253,15 +222,10 @@ async def test_what_is_not_known_to_be_small_is_decoded_with_a_share_of_its_own_
     assert len(taken) == 1
 
 
-async def test_nothing_is_remembered_for_long(server: ImageServer, images: ImageManager) -> None:
+async def test_nothing_is_remembered(server: ImageServer, images: ImageManager) -> None:
     early = images._loader.early
-    for number in range(30):
-        await images.fetch_image(server.url(f"/{number}.png"))
-        images.clear_memory()
-    for number in range(30):
-        await images.fetch_image(server.url(f"/{number}.png"), mode="L")
-    await images.fetch_image(server.url("/large.png"))
-    assert len(early._lately) == LATELY
+    for path in ("/0.png", "/large.png", "/missing.png"):
+        await asyncio.gather(images.fetch_image(server.url(path)), return_exceptions=True)
     assert not early._under_way
     assert not early._elsewhere
 

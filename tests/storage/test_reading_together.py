@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from imagecache.entry import Entry
-from imagecache.storage import readers
 from imagecache.storage.bodies import Bodies
 from imagecache.storage.disk import DiskStorage, newest
 from imagecache.storage.index import INLINE_LIMIT
@@ -21,7 +20,6 @@ from imagecache.testing import FakeClock
 from .entries import entry_for
 from .harm import execute
 from .test_disk import body_of
-from .test_hops import are_at_rest
 
 BODIES = {f"http://a.example/{number}": b"%d" % number * 100 for number in range(20)}
 
@@ -184,80 +182,3 @@ async def test_leaving_waits_for_the_loads_that_wait(disk: DiskStorage, entries:
     await closing
     assert await asyncio.gather(*loads) == list(BODIES.values())
     await first
-
-
-async def test_a_load_that_may_wait_does_so_until_there_are_several(
-    disk: DiskStorage, entries: list[Entry], hops: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(readers, "LONGEST_WAIT", 3600.0)
-    await body_of(disk, entries[0])
-    await are_at_rest(disk)
-    hops.clear()
-    loads = [
-        asyncio.ensure_future(disk.load(entry.row.key_hash, key=entry.key, may_wait=True))
-        for entry in entries[: readers.TOGETHER]
-    ]
-    await asyncio.sleep(0)
-    assert len(hops) == 1
-    assert [stored.body for stored in await asyncio.gather(*loads) if stored] == [
-        BODIES[entry.url] for entry in entries[: readers.TOGETHER]
-    ]
-
-
-async def test_one_that_does_not_wait_takes_along_those_that_do(
-    disk: DiskStorage, entries: list[Entry], hops: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(readers, "LONGEST_WAIT", 3600.0)
-    await body_of(disk, entries[0])
-    await are_at_rest(disk)
-    hops.clear()
-    waits = asyncio.ensure_future(disk.load(entries[1].row.key_hash, key=entries[1].key, may_wait=True))
-    await asyncio.sleep(0)
-    assert hops == []
-    assert await body_of(disk, entries[2]) == BODIES[entries[2].url]
-    stored = await waits
-    assert stored is not None
-    assert stored.body == BODIES[entries[1].url]
-    assert len(hops) == 1
-
-
-async def test_alone_it_waits_for_a_moment_only(disk: DiskStorage, entries: list[Entry]) -> None:
-    for entry in entries[:3]:
-        # Not by a thread that is still awake.
-        await are_at_rest(disk)
-        stored = await disk.load(entry.row.key_hash, key=entry.key, may_wait=True)
-        assert stored is not None
-        assert stored.body == BODIES[entry.url]
-
-
-def test_it_waits_on_no_other_loops_timer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LONGEST_WAIT", 3600.0)
-
-    async def leave_one_waiting(disk: DiskStorage) -> None:
-        await disk.count()
-        store = disk._own_store
-        assert store is not None
-        waits = asyncio.ensure_future(disk.load("0" * 64, key="none", may_wait=True))
-        await asyncio.sleep(0)
-        assert store.readers._waits_on is asyncio.get_running_loop()
-        waits.cancel()
-
-    async def another(disk: DiskStorage) -> None:
-        assert await disk.load("1" * 64, key="none", may_wait=True) is None
-        await disk.aclose()
-
-    one, other = DiskStorage(tmp_path / "shared"), DiskStorage(tmp_path / "shared")
-    asyncio.run(leave_one_waiting(one))
-    asyncio.run(another(other))
-
-
-async def test_leaving_does_not_wait_for_others_to_come(
-    disk: DiskStorage, entries: list[Entry], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(readers, "LONGEST_WAIT", 3600.0)
-    load = asyncio.ensure_future(disk.load(entries[0].row.key_hash, key=entries[0].key, may_wait=True))
-    await asyncio.sleep(0)
-    await disk.aclose()
-    stored = await load
-    assert stored is not None
-    assert stored.body == BODIES[entries[0].url]
