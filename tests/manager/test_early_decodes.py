@@ -67,6 +67,22 @@ async def test_pixels_are_made_once_for_all_policies_under_which_they_are_asked_
     assert (images.counters.decodes, images.counters.disk_hits) == (1, 2)
 
 
+async def test_nobody_gets_the_pixels_of_another_users_bytes(server: ImageServer, images: ImageManager) -> None:
+    url = server.add("/own.png", picture(20, 10))
+    await images.fetch_data(url, partition="one")
+    server.add("/own.png", picture(10, 20))
+    await images.fetch_data(url, partition="other")
+    hits = images.cache.disk.hits
+    held = await busy(images)
+    first = asyncio.create_task(images.fetch_image(url, partition="one"))
+    await until(lambda: waiting(images) == 1)
+    second = asyncio.create_task(images.fetch_image(url, partition="other"))
+    await until(lambda: images.cache.disk.hits == hits + 1)
+    await held.end()
+    assert ((await first).size, (await second).size) == ((20, 10), (10, 20))
+    assert images.counters.decodes == 2
+
+
 async def test_who_has_the_bytes_a_moment_later_gets_the_pixels_that_were_made(
     server: ImageServer, images: ImageManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
