@@ -1,8 +1,8 @@
 """Small stored images, decoded in the same turn as they are looked up.
 
 What is found on disk, is to be served and is small goes from the thread that read it straight to one that decodes. The
-event loop hears of it once, with its pixels: to be told of the bytes, and to hand them to a worker, would cost it as
-much as all else that it does for such an image, and the threads that decode would wait for it meanwhile.
+event loop hears of it once, with its pixels: to be told of the bytes first, and to hand them to a worker, takes it a
+seventh more (measured), and the threads that decode wait for it meanwhile.
 """
 
 from __future__ import annotations
