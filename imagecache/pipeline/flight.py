@@ -16,7 +16,6 @@ import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Iterable
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..clock import TimerHandle, Timing
@@ -121,6 +120,7 @@ class Flight(Generic[T]):
         work: Callable[[Flight[T]], Coroutine[Any, Any, T]],
         about: str = "",
         host: Flight[Any] | None = None,
+        turn: asyncio.Future[None] | None = None,
     ) -> None:
         self.key = key
         self.about = about
@@ -136,7 +136,7 @@ class Flight(Generic[T]):
         self._follower: Callable[[Priority], None] | None = None
         self.task: asyncio.Task[Any]
         if host is None:
-            self.task = asyncio.get_running_loop().create_task(work(self), context=contextvars.Context())
+            self.task = asyncio.get_running_loop().create_task(self._run(work, turn), context=contextvars.Context())
             self.task.add_done_callback(self._finish)
         else:
             self.task = host.task
@@ -216,6 +216,15 @@ class Flight(Generic[T]):
         self._weigh_without(listener)
         self._stop_if_unwanted()
 
+    async def _run(
+        self, work: Callable[[Flight[T]], Coroutine[Any, Any, T]], turn: asyncio.Future[None] | None
+    ) -> None:
+        if turn is not None:
+            await turn
+        made = await work(self)
+        # Here and not in `_finish`, a turn of the loop later: a busy loop may do much else in between.
+        self._end(made, None)
+
     async def run_as_part(self, work: Callable[[Flight[T]], Coroutine[Any, Any, T]]) -> T:
         """Do the work within the task of the flight that started this one, which is its first listener."""
         host = self._host
@@ -264,12 +273,12 @@ class Flight(Generic[T]):
                 waiter.set_exception(error.fresh())
         self.task.cancel()
 
-    def _finish(self, task: asyncio.Task[T]) -> None:
+    def _finish(self, task: asyncio.Task[None]) -> None:
         self.table.discard(task)
-        # Whoever leaves takes its waiter along, so somebody from outside cancelled the task: a loop that ends cancels
-        # all there are.
-        error = _outside() if task.cancelled() else task.exception()
-        self._end(None if error is not None else task.result(), error)
+        if not self._is_over:
+            # Whoever leaves takes its waiter along, so somebody from outside cancelled the task: a loop that ends
+            # cancels all there are.
+            self._end(None, _outside() if task.cancelled() else task.exception())
 
     def _end(self, made: T | None, error: BaseException | None) -> None:
         self._is_over = True
@@ -319,8 +328,7 @@ class FlightTable:
                 part = Flight(self, key, work, about, listener)
                 self._flights[key] = part
                 return await part.run_as_part(work)
-            turn = self._beginnings.take()
-            flight = Flight(self, key, work if turn is None else partial(_in_turn, turn, work), about)
+            flight = Flight(self, key, work, about, turn=self._beginnings.take())
             self._flights[key] = flight
             self._tasks.add(flight.task)
         waiter = flight.add(listener)
@@ -392,13 +400,6 @@ class FlightTable:
             if number % ENDED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         await self.idle()
-
-
-async def _in_turn(
-    turn: asyncio.Future[None], work: Callable[[Flight[T]], Coroutine[Any, Any, T]], flight: Flight[T]
-) -> T:
-    await turn
-    return await work(flight)
 
 
 def _by_task(flights: Iterable[Flight[Any]]) -> list[list[Flight[Any]]]:

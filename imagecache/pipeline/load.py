@@ -33,6 +33,7 @@ from ..http.validators import not_modified_fits
 from ..imaging.decode import decode_small, options_for
 from ..imaging.header import ImageHeader, read_header
 from ..imaging.shared import SharedImage
+from ..imaging.warm_up import is_cold, warm_up
 from ..keys import checksum_of, display_url, shown_url
 from ..metrics import Metrics
 from ..network.priority import PriorityTicket
@@ -61,6 +62,9 @@ LEASE_PAUSE = 0.05
 LEASE_LOOKS = 40
 """… and how many there are: in two seconds, a lease has ended, whoever holds it."""
 
+WARM_UP_AFTER = 0.01
+"""Seconds from the first request to the warming up for what comes of it. Of a nearer server it is there by then."""
+
 CARRIED = 2**20
 """For those who want pixels: a longer body than this does not wait in memory for its turn to be decoded, if it can be
 read from the disk then."""
@@ -83,6 +87,7 @@ class Loader:
         self.early = EarlyDecodes(parts, self._stored)
         self._keeping = Keeping()
         self._questions = Turns()
+        self._may_be_cold = True
 
     async def drain(self) -> None:
         """Wait until what is kept of downloads that broke off is with the disk tier."""
@@ -427,6 +432,8 @@ class Loader:
         flight: Flight[Loaded],
     ) -> Loaded:
         """One question to the server, and a second, plain one if a 304 speaks of nothing that is stored."""
+        if wants_pixels and self._may_be_cold:
+            self._warm_up_soon()
         entry = found.entry
         beginnings = StoredParts(self._parts, self._keeping, request, scope, stamp, found.beginnings)
         download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=is_plain)
@@ -451,6 +458,16 @@ class Loader:
             loaded = await self._received(request, scope, entry, download, beginnings)
         # What replaces stored bytes that were of no use is not to be read from there again.
         return loaded if is_plain else await self._put_down(loaded)
+
+    def _warm_up_soon(self) -> None:
+        parts, self._may_be_cold = self._parts, False
+
+        def warm_up_now() -> None:
+            if is_cold():
+                parts.workers.start(warm_up)
+
+        if is_cold():
+            parts.deadlines.call_at(parts.clock.monotonic() + WARM_UP_AFTER, warm_up_now)
 
     async def _received(
         self,

@@ -74,6 +74,17 @@ async def test_a_hundred_callers_share_one_piece_of_work(work: Work) -> None:
     assert len(table) == 0
 
 
+async def test_who_waits_goes_on_in_the_turn_after_the_one_that_made_it(work: Work) -> None:
+    table = FlightTable()
+    call = asyncio.create_task(table.join("key", work, caller()))
+    await turn()
+    work.gate.set()
+    # One for the work, and one for whoever waits for it: what else a busy loop has ready comes in between but once.
+    await turn(2)
+    assert call.done()
+    assert await call == "made"
+
+
 @pytest.mark.parametrize("end", ["cancel", "close", "cancel and close"])
 async def test_many_are_ended_some_at_a_time_each_with_its_parts(
     work: Work, monkeypatch: pytest.MonkeyPatch, end: str
