@@ -14,9 +14,11 @@ from ..errors import ImageError, ImageTooLargeError
 from ..protocols import ImageProcessor
 from ..request import ImageMode
 from .foreign import decoding
-from .header import ImageHeader, drop_exif, open_image, orientation_of, read_header
+from .header import ImageHeader, drop_exif, open_image, orientation_of, plain_jpeg, read_header
 from .limits import ImageLimits
 from .modes import SIMPLE_MODES, bytes_per_pixel, convert, to_simple
+from .plain import PlainImage
+from .plain_jpeg import decode_plain_jpeg
 from .processors.downsample import ORIGINAL_SIZE, Downsample, fit_within
 from .sniff import sniff
 from .view import plain
@@ -65,8 +67,26 @@ def decode(data: bytes, *, options: DecodeOptions, limits: ImageLimits, url: str
 
     Raises NotAnImageError, ImageTooLargeError, DecodeError (a cut image is damaged, never half an image).
     """
-    image, header = open_image(data, limits=limits, url=url)
-    return _decoded(image, header, options, limits, url)
+    if (head := plain_jpeg(data, limits=limits, url=url)) is not None:
+        image = _decoded_plainly(data, *head, options, url)
+        if image is not None:
+            return image
+    opened, header = open_image(data, limits=limits, url=url)
+    return _decoded(opened, header, options, limits, url)
+
+
+def _decoded_plainly(
+    data: bytes, plain: PlainImage, header: ImageHeader, options: DecodeOptions, url: str
+) -> Image.Image | None:
+    """A plain JPEG in full size; None where it takes more."""
+    if options.draft is not None and draft_scale(header, options.draft) > 1:
+        return None
+    with decoding(url, header.format):
+        image = decode_plain_jpeg(data, plain)
+        # Upright, and in one of the simple modes, it is already.
+        if image is None or options.mode in ("auto", None, image.mode):
+            return image
+        return finish(image, options.mode)
 
 
 def _decoded(
@@ -90,12 +110,19 @@ def decode_small(
     if sniff(data) == "ICO":
         # Pillow decodes an icon as it opens it, however much that is.
         return read_header(data, limits=limits, url=url), None
-    image, header = open_image(data, limits=limits, url=url)
+    if (head := plain_jpeg(data, limits=limits, url=url)) is not None:
+        plain, header = head
+        if decoded_cost(header, options) > most:
+            return header, None
+        image = _decoded_plainly(data, plain, header, options, url)
+        if image is not None:
+            return header, image
+    opened, header = open_image(data, limits=limits, url=url)
     if decoded_cost(header, options) > most:
-        image.close()
+        opened.close()
         return header, None
     try:
-        return header, _decoded(image, header, options, limits, url)
+        return header, _decoded(opened, header, options, limits, url)
     except ImageError:
         return header, None
 

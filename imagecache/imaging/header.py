@@ -79,6 +79,17 @@ def read_header(data: bytes, *, limits: ImageLimits, url: str = "") -> ImageHead
         return header
 
 
+def plain_jpeg(data: bytes, *, limits: ImageLimits, url: str = "") -> tuple[PlainImage, ImageHeader] | None:
+    """What is known of a JPEG that need not be opened; None for whatever else it is. Raises as :func:`read_header`."""
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    formats = _formats_for(data, limits, url)
+    plain = plain_image(data, "JPEG")
+    if plain is None or _has_to_be_opened(plain, formats):
+        return None
+    return plain, _plain_header(plain, "JPEG", limits, url, len(data))
+
+
 def open_image(data: bytes, *, limits: ImageLimits, url: str = "") -> tuple[ImageFile.ImageFile, ImageHeader]:
     """The opened image, not decoded yet, and its header. Raises as :func:`read_header` does."""
     formats = _formats_for(data, limits, url)

@@ -11,11 +11,12 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
-_TABLES, _HUFFMAN, _RESTART, _COMMENT, _SCAN = 0xDB, 0xC4, 0xDD, 0xFE, 0xDA
-_JFIF, _PROFILE, _ADOBE = 0xE0, 0xE2, 0xEE
+BASELINE, EXTENDED, PROGRESSIVE = FRAMES = (0xC0, 0xC1, 0xC2)
+JFIF, PROFILE, ADOBE, COMMENT = 0xE0, 0xE2, 0xEE, 0xFE
+_TABLES, _HUFFMAN, _RESTART, _SCAN = 0xDB, 0xC4, 0xDD, 0xDA
 # What a segment of an application begins with, and the least bytes that Pillow reads of it.
-_APPLICATIONS = {_JFIF: (b"JFIF\0", 12), _PROFILE: (b"ICC_PROFILE\0", 14), _ADOBE: (b"Adobe", 12)}
+_APPLICATIONS = {JFIF: (b"JFIF\0", 12), PROFILE: (b"ICC_PROFILE\0", 14), ADOBE: (b"Adobe", 12)}
+_TELLING = frozenset({*FRAMES, *_APPLICATIONS, COMMENT})
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _MOST_SEGMENTS = 200
 
@@ -24,13 +25,15 @@ _MOST_SEGMENTS = 200
 class PlainImage:
     """A still picture without EXIF, upright as it is stored. ``mode`` is Pillow's.
 
-    ``coefficient_bytes`` is what the decoder of a progressive JPEG keeps until the last scan, else 0.
+    ``coefficient_bytes`` is what the decoder of a progressive JPEG keeps until the last scan, else 0. ``segments`` are
+    those of a JPEG that say something of it, its frame among them: their kinds, and where they begin and end.
     """
 
     width: int
     height: int
     mode: str
     coefficient_bytes: int = 0
+    segments: tuple[tuple[int, int, int], ...] = ()
 
 
 def plain_image(data: bytes, name: str | None) -> PlainImage | None:
@@ -42,7 +45,7 @@ def plain_image(data: bytes, name: str | None) -> PlainImage | None:
 
 def _jpeg(data: bytes) -> PlainImage | None:
     """ITU-T T.81, B.2: segments that are whole, of the kinds that nothing can be hidden in, up to the first scan."""
-    at, frame = 2, None
+    at, frame, segments = 2, None, list[tuple[int, int, int]]()
     for _ in range(_MOST_SEGMENTS):
         if at + 4 > len(data) or data[at] != 0xFF:
             return None
@@ -51,7 +54,10 @@ def _jpeg(data: bytes) -> PlainImage | None:
         if length < 2 or at > len(data):
             return None
         if kind == _SCAN:
-            return frame if frame is not None and data.rfind(b"\xff\xd9", at) >= 0 else None
+            if frame is None or data.rfind(b"\xff\xd9", at) < 0:
+                return None
+            width, height, mode, kept = frame
+            return PlainImage(width, height, mode, kept, tuple(segments))
         if kind in _APPLICATIONS:
             begins_with, least = _APPLICATIONS[kind]
             if at - start < least or not data.startswith(begins_with, start):
@@ -59,12 +65,14 @@ def _jpeg(data: bytes) -> PlainImage | None:
         elif kind == _TABLES:
             if not _are_tables(data, start, at):
                 return None
-        elif kind in (_BASELINE, _EXTENDED, _PROGRESSIVE) and frame is None:
-            frame = _jpeg_frame(data, start, at, is_progressive=kind == _PROGRESSIVE)
+        elif kind in FRAMES and frame is None:
+            frame = _jpeg_frame(data, start, at, is_progressive=kind == PROGRESSIVE)
             if frame is None:
                 return None
-        elif kind not in (_HUFFMAN, _RESTART, _COMMENT):
+        elif kind not in (_HUFFMAN, _RESTART, COMMENT):
             return None
+        if kind in _TELLING:
+            segments.append((kind, start, at))
     return None
 
 
@@ -75,8 +83,8 @@ def _are_tables(data: bytes, start: int, stop: int) -> bool:
     return start == stop
 
 
-def _jpeg_frame(data: bytes, start: int, stop: int, *, is_progressive: bool) -> PlainImage | None:
-    """The frame header (B.2.2), if it is one of 8 bits."""
+def _jpeg_frame(data: bytes, start: int, stop: int, *, is_progressive: bool) -> tuple[int, int, str, int] | None:
+    """What the frame header (B.2.2) says, if it is one of 8 bits: width, height, mode, bytes of coefficients."""
     if stop - start < 6:
         return None
     bits, height, width, count = struct.unpack_from(">BHHB", data, start)
@@ -86,7 +94,7 @@ def _jpeg_frame(data: bytes, start: int, stop: int, *, is_progressive: bool) -> 
     if not all(1 <= horizontal <= 4 and 1 <= vertical <= 4 for horizontal, vertical in factors):
         return None
     kept = coefficient_bytes(width * height, factors) if is_progressive else 0
-    return PlainImage(width, height, _JPEG_MODES[count], kept)
+    return width, height, _JPEG_MODES[count], kept
 
 
 def coefficient_bytes(pixels: int, factors: Sequence[tuple[int, int]]) -> int:
