@@ -2,10 +2,10 @@
 
 ::
 
-    <given>/imagecache-v1/       0700, ours alone
+    <given>/imagecache-v2/       0700, ours alone
         current                  the number of the index in use
         index-<n>.sqlite         opened by nothing but SQLite, never renamed
-        bodies/ab/<name>         bodies that are too large for the index
+        bodies/a/<name>          bodies that are too large for the index
         writers/<id>.lock        one for each living writer
         held/<name>              copies handed out as files
 
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from .file_system import network_file_system
 
-VERSION = 1
+VERSION = 2
 """Of the layout and of the index's schema as one: whoever changes either adds one."""
 NAME = f"imagecache-v{VERSION}"
 """The version is in the name: programs with two versions of the library on one folder live beside each other, and

@@ -66,11 +66,11 @@ def change(path: Path, *statements: str) -> None:
 
 
 def body_files(folder: Path) -> list[Path]:
-    return [path for path in (folder / "imagecache-v1" / "bodies").rglob("*") if path.is_file()]
+    return [path for path in (folder / "imagecache-v2" / "bodies").rglob("*") if path.is_file()]
 
 
 def index_of(folder: Path) -> Path:
-    return folder / "imagecache-v1" / "index-1.sqlite"
+    return folder / "imagecache-v2" / "index-1.sqlite"
 
 
 async def sizes(images: ImageManager, urls: list[str]) -> list[tuple[int, int]]:

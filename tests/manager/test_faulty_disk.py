@@ -135,14 +135,14 @@ async def test_a_folder_that_is_taken_away_while_it_is_used_is_made_anew(
             assert images.cache.health().disk_state is DiskState.UNAVAILABLE
             await images._delegates.drain()
             assert listener.faults == ["open"]
-            await asyncio.to_thread((folder / "imagecache-v1").unlink)
+            await asyncio.to_thread((folder / "imagecache-v2").unlink)
         clock.advance(REOPEN_AFTER)
         images.clear_memory()
         await see_that_caching_goes_on(images, urls)
 
 
 def take_away(folder: Path, what: str) -> None:
-    ours = folder / "imagecache-v1"
+    ours = folder / "imagecache-v2"
     ours.rename(folder.parent / "taken")
     if what == "replaced by a file":
         ours.write_bytes(b"")

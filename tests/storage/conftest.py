@@ -80,7 +80,7 @@ async def disk(make_disk: MakeDisk) -> DiskStorage:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Our own folder inside the given one."""
-    return tmp_path / "imagecache-v1"
+    return tmp_path / "imagecache-v2"
 
 
 @pytest.fixture

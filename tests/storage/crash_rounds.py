@@ -183,7 +183,7 @@ def main() -> None:
 
 
 def spoil(folder: Path) -> None:
-    ours = folder / "imagecache-v1"
+    ours = folder / "imagecache-v2"
     ours.mkdir(mode=0o700)
     (ours / "index-1.sqlite").write_bytes(b"no database at all" * 1_000)
 

@@ -341,7 +341,7 @@ class TestHealth:
     async def test_a_fall_to_memory_only_is_told_once_in_the_log_and_to_delegates(
         self, make_cache: MakeCache, tmp_path: Path, listener: Listener, caplog: pytest.LogCaptureFixture
     ) -> None:
-        (tmp_path / "imagecache-v1").write_bytes(b"")
+        (tmp_path / "imagecache-v2").write_bytes(b"")
         cache = make_cache()
         for number in range(3):
             # The first is queued before it is known what the folder is.

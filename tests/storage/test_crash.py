@@ -113,7 +113,7 @@ async def look(folder: Path, *seeds: int) -> State:
     assert (await disk.count(), await disk.size()) == (len(entries), sum(entry.byte_count for entry in entries))
     assert disk.faults == 0
     await swept(disk)
-    ours = folder / "imagecache-v1"
+    ours = folder / "imagecache-v2"
     assert len(body_files(ours)) == sum(entry.byte_count > INLINE_LIMIT for entry in entries), "a file without a row"
     assert len(list((ours / "writers").iterdir())) == 1, "the sign of life of a dead process"
     await disk.aclose()

@@ -242,7 +242,7 @@ async def test_a_process_that_still_holds_a_damaged_index_goes_on_with_the_next(
                 await asyncio.to_thread(input)
             await disk.put(entries[0], body)
             await disk.poll()
-            print((folder / "imagecache-v1" / "current").read_text(), await loaded(), flush=True)
+            print((folder / "imagecache-v2" / "current").read_text(), await loaded(), flush=True)
             await disk.aclose()
         asyncio.run(main())
         """

@@ -46,7 +46,7 @@ def body_files(folder: Path) -> list[Path]:
 async def swept(disk: DiskStorage) -> None:
     """Wait until the sweep under way, a chain of short jobs, has looked at every sub-folder."""
     assert disk.directory is not None
-    jobs = len(list((disk.directory / "imagecache-v1" / "bodies").glob("*"))) + 4
+    jobs = len(list((disk.directory / "imagecache-v2" / "bodies").glob("*"))) + 4
     for _ in range(jobs):
         # Each look waits its turn behind one of them at least.
         await disk.poll()
@@ -205,7 +205,7 @@ async def test_a_file_is_named_after_its_key_hash_and_format(disk: DiskStorage, 
     await disk.put(entry_for(clock, LARGE, "http://a.example/2", format_name="../../x"), LARGE)
     names = sorted((path.parent.name, path.name[:64], path.suffix) for path in body_files(folder))
     hashes = hash_for_key(URL), hash_for_key("http://a.example/2")
-    assert names == sorted([(hashes[0][:2], hashes[0], ".jpeg"), (hashes[1][:2], hashes[1], ".body")])
+    assert names == sorted([(hashes[0][0], hashes[0], ".jpeg"), (hashes[1][0], hashes[1], ".body")])
 
 
 async def test_access_extends_stored_until_by_the_rows_own_lifetime(make_disk: MakeDisk, clock: FakeClock) -> None:

@@ -155,7 +155,7 @@ async def use_everything(directory: Path, clock: FakeClock, faulty: FaultyDisk) 
     assert await disk.size() == len(LARGE)
     await disk.clean()
     await swept(disk)
-    assert len(body_files(directory / "imagecache-v1")) == 1, "nothing is left behind"
+    assert len(body_files(directory / "imagecache-v2")) == 1, "nothing is left behind"
     await disk.aclose()
 
 
@@ -342,7 +342,7 @@ async def test_rights_do_not_depend_on_the_umask(
         modes = rights_in(folder)
     finally:
         os.umask(before)
-    folders = {".", "bodies", "writers", "held"} | {name for name in modes if len(name) == len("bodies/ab")}
+    folders = {".", "bodies", "writers", "held"} | {name for name in modes if len(name) == len("bodies/a")}
     assert {modes[name] for name in folders} == {0o700}
     files = {name: mode for name, mode in modes.items() if name not in folders}
     assert set(files.values()) == {0o600}, files

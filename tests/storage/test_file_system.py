@@ -80,5 +80,5 @@ async def test_a_network_folder_means_memory_only_said_once(
     assert "network file system (nfs4); give a local folder; images are kept in memory only" in record.getMessage()
     await asyncio.sleep(0)
     assert [what for what, _ in told] == ["open"]
-    assert not (tmp_path / "imagecache-v1").exists()
+    assert not (tmp_path / "imagecache-v2").exists()
     await disk.aclose()

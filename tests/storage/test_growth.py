@@ -165,7 +165,7 @@ async def test_an_eviction_takes_as_many_steps_among_few_as_among_many(
 async def logged_pages(disk: DiskStorage, clock: FakeClock, folder: Path, count: int) -> int:
     """Pages that go into the log when PROBES are put in one batch."""
     await fill(disk, clock, count)
-    with closing(sqlite3.connect(folder / "imagecache-v1" / "index-1.sqlite", isolation_level=None)) as connection:
+    with closing(sqlite3.connect(folder / "imagecache-v2" / "index-1.sqlite", isolation_level=None)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         await put(disk, clock, range(count, count + PROBES))
         _, logged, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

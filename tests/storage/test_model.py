@@ -172,7 +172,7 @@ class DiskModel(RuleBasedStateMachine):
         """What lies on the disk at this moment, the log among it, is all that the next process has."""
         self.run(self.disk.flush())
         copy = Path(self.folder.name, f"copy{len(list(Path(self.folder.name).iterdir()))}")
-        shutil.copytree(self.path / "imagecache-v1", copy / "imagecache-v1")
+        shutil.copytree(self.path / "imagecache-v2", copy / "imagecache-v2")
         self.run(self.disk.aclose())
         self.path = copy
         self.open()
@@ -228,7 +228,7 @@ class DiskModel(RuleBasedStateMachine):
         self.disk.limit = 2**30
 
     def index_path(self) -> Path:
-        (path,) = (self.path / "imagecache-v1").glob("index-*.sqlite")
+        (path,) = (self.path / "imagecache-v2").glob("index-*.sqlite")
         return path
 
     @rule()
@@ -279,7 +279,7 @@ class DiskModel(RuleBasedStateMachine):
         assert {entry.row: entry for entry in entries} == {row: entry for row, (entry, _) in self.model.items()}
         assert self.run(self.disk.count()) == len(self.model)
         assert self.run(self.disk.size()) == sum(len(body) for _, body in self.model.values())
-        files = [path for path in (self.path / "imagecache-v1" / "bodies").rglob("*") if path.is_file()]
+        files = [path for path in (self.path / "imagecache-v2" / "bodies").rglob("*") if path.is_file()]
         assert len(files) == sum(len(body) > INLINE_LIMIT for _, body in self.model.values())
 
     async def all_entries(self) -> list[Entry]:

@@ -159,7 +159,7 @@ class TestInOneProcess:
         for thread in threads:
             thread.join()
         assert errors == []
-        assert len(body_files(tmp_path / "imagecache-v1")) == 80
+        assert len(body_files(tmp_path / "imagecache-v2")) == 80
 
     @pytest.mark.slow
     async def test_opening_and_closing_leaves_nothing_behind(self, tmp_path: Path, clock: FakeClock) -> None:
@@ -178,7 +178,7 @@ class TestInOneProcess:
         for _ in range(200):
             await once()
         assert (threading.active_count(), open_files()) == before
-        assert list((tmp_path / "imagecache-v1" / "writers").iterdir()) == []
+        assert list((tmp_path / "imagecache-v2" / "writers").iterdir()) == []
 
 
 class TestOtherProcesses:
@@ -318,7 +318,7 @@ class TestOtherProcesses:
         await disk.put(before, b"before")
         script = """
             import sqlite3
-            db = sqlite3.connect(folder / "imagecache-v1" / "index-1.sqlite", isolation_level=None)
+            db = sqlite3.connect(folder / "imagecache-v2" / "index-1.sqlite", isolation_level=None)
             db.execute("BEGIN IMMEDIATE")
             print("locked", flush=True)
             input()

@@ -262,7 +262,7 @@ def test_keys_that_share_a_place_disturb_each_other_and_no_others() -> None:
 
 
 async def test_a_folder_that_cannot_be_used_has_nothing(tmp_path: Path, clock: FakeClock) -> None:
-    (tmp_path / "imagecache-v1").write_bytes(b"in the way")
+    (tmp_path / "imagecache-v2").write_bytes(b"in the way")
     disk = DiskStorage(tmp_path, clock=clock)
     try:
         await disk.count()

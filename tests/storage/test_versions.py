@@ -75,7 +75,7 @@ async def test_nothing_is_removed_through_a_link(tmp_path: Path, clock: FakeCloc
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "ab").mkdir(parents=True)
     (elsewhere / "ab" / "mine").write_bytes(b"x")
-    older = tmp_path / "imagecache-v1"
+    older = tmp_path / "imagecache-v2"
     older.mkdir()
     (older / "bodies").symlink_to(elsewhere)
     disk = DiskStorage(tmp_path, clock=clock)

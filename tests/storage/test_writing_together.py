@@ -275,7 +275,7 @@ async def outcome_of(
 
 def columns_of(directory: Path) -> tuple[list[tuple[object, ...]], list[tuple[str, str | None]]]:
     """Of all rows, and of the log."""
-    with closing(sqlite3.connect(directory / "imagecache-v1" / "index-1.sqlite")) as index:
+    with closing(sqlite3.connect(directory / "imagecache-v2" / "index-1.sqlite")) as index:
         rows = index.execute("""
             SELECT id, key, key_hash, namespace, scope, vary, processor, checksum, etag, stored_until, lifetime,
                 last_access, pinned, cost, file IS NULL, seal, metadata, (SELECT body FROM bodies WHERE id = entries.id)
