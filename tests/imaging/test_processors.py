@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from PIL import ExifTags, Image, ImageCms
@@ -138,6 +141,34 @@ def test_no_two_processors_have_one_name() -> None:
 )
 def test_names_last(processor: ImageProcessor, name: str) -> None:
     assert processor.identifier == name
+
+
+@by_name
+def test_a_copy_has_the_same_name(processor: ImageProcessor) -> None:
+    assert copy.copy(processor).identifier == processor.identifier
+    if not isinstance(processor, Custom):
+        assert pickle.loads(pickle.dumps(processor)).identifier == processor.identifier
+
+
+def test_what_is_replaced_has_another_name() -> None:
+    assert replace(Blur(2), radius=3).identifier == "Blur(3)"
+
+
+class Avatar(Downsample):
+    """Of a program, which says by itself what it does."""
+
+    @property
+    def identifier(self) -> str:
+        return f"Avatar of {self.width}"
+
+
+class Small(Downsample):
+    """Of a program."""
+
+
+def test_a_subclass_has_a_name_of_its_own() -> None:
+    assert Avatar(30, 20).identifier == "Avatar of 30"
+    assert Small(30, 20).identifier == "Small(30,20)"
 
 
 def test_one_colour_has_one_name() -> None:

@@ -51,13 +51,21 @@ def checked_colour(name: str, value: object) -> tuple[int, int, int, int]:
     return red, green, blue, alpha
 
 
-# Asked of each processor at each call, memory hits among them. By type, too: True is another text than 1.
-@functools.lru_cache(maxsize=1024, typed=True)
-def name_of(kind: str, *arguments: object) -> str:
-    """The identifier of a processor: its class's name and what makes it other than its like.
+def give_name(processor: object, *arguments: object) -> None:
+    """Set the ``identifier`` of a frozen processor: its class's name and what makes it other than its like.
 
-    Numbers are written without the noise of floats: 0.1 + 0.2 is 0.3, and 20.0 is 20.
+    Once, as it is made: each call that names processors asks for theirs, memory hits among them.
     """
+    try:
+        object.__setattr__(processor, "identifier", _name_of(type(processor).__name__, *arguments))
+    except AttributeError:  # A subclass that names itself.
+        return
+
+
+# Many are made anew for each call. By type, too: True is another text than 1.
+@functools.lru_cache(maxsize=1024, typed=True)
+def _name_of(kind: str, *arguments: object) -> str:
+    # Numbers without the noise of floats: 0.1 + 0.2 is 0.3, and 20.0 is 20.
     return f"{kind}({','.join(_text(argument) for argument in arguments)})"
 
 

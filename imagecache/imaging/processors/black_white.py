@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
-from .arguments import name_of
+from .arguments import give_name
 from .color_controls import ColorControls
 
 # Kingfisher's: a grey picture looks darker than the colour one, so it gets more light.
@@ -20,9 +20,10 @@ class BlackWhite:
     Kingfisher's ``BlackWhiteProcessor``.
     """
 
-    @property
-    def identifier(self) -> str:
-        return name_of(type(self).__name__)
+    identifier: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        give_name(self)
 
     def process(self, image: Image.Image) -> Image.Image:
         return ColorControls(saturation=0.0, exposure=_EXPOSURE).process(image)

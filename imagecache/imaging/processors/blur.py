@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image, ImageFilter
 
 from ..modes import to_simple
-from .arguments import checked_number, name_of
+from .arguments import checked_number, give_name
 
 _MOST = 1000.0
 
@@ -20,13 +20,11 @@ class Blur:
     """
 
     radius: float
+    identifier: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", checked_number("radius", self.radius, 0, _MOST))
-
-    @property
-    def identifier(self) -> str:
-        return name_of(type(self).__name__, self.radius)
+        give_name(self, self.radius)
 
     def process(self, image: Image.Image) -> Image.Image:
         image = to_simple(image)

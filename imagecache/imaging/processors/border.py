@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image, ImageChops
 
-from .arguments import Colour, checked_colour, checked_length, name_of
+from .arguments import Colour, checked_colour, checked_length, give_name
 from .pixels import join, paint, rounded_mask, split
 
 
@@ -22,16 +22,14 @@ class Border:
     width: int = 4
     color: Colour = (0, 0, 0, 255)
     radius: int = 0
+    identifier: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checked_length("width", self.width)
         if self.radius != 0:
             checked_length("radius", self.radius)
         object.__setattr__(self, "color", checked_colour("color", self.color))
-
-    @property
-    def identifier(self) -> str:
-        return name_of(type(self).__name__, self.width, self.color, self.radius)
+        give_name(self, self.width, self.color, self.radius)
 
     def process(self, image: Image.Image) -> Image.Image:
         base, alpha = split(image)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
-from .arguments import Colour, checked_colour, name_of
+from .arguments import Colour, checked_colour, give_name
 from .crop import Crop
 from .pixels import ellipse_mask, multiplied, split
 from .round_corners import on_background
@@ -21,14 +21,12 @@ class Circle:
     """
 
     background: Colour | None = None
+    identifier: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.background is not None:
             object.__setattr__(self, "background", checked_colour("background", self.background))
-
-    @property
-    def identifier(self) -> str:
-        return name_of(type(self).__name__, self.background)
+        give_name(self, self.background)
 
     def process(self, image: Image.Image) -> Image.Image:
         side = min(image.size)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image, ImageEnhance
 
-from .arguments import checked_number, name_of
+from .arguments import checked_number, give_name
 from .pixels import join, split
 
 _LARGEST_EXPOSURE = 16.0
@@ -25,6 +25,7 @@ class ColorControls:
     contrast: float = 1.0
     saturation: float = 1.0
     exposure: float = 0.0
+    identifier: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "brightness", checked_number("brightness", self.brightness, -1, 1))
@@ -32,10 +33,7 @@ class ColorControls:
         object.__setattr__(self, "saturation", checked_number("saturation", self.saturation, 0, 100))
         exposure = checked_number("exposure", self.exposure, -_LARGEST_EXPOSURE, _LARGEST_EXPOSURE)
         object.__setattr__(self, "exposure", exposure)
-
-    @property
-    def identifier(self) -> str:
-        return name_of(type(self).__name__, self.brightness, self.contrast, self.saturation, self.exposure)
+        give_name(self, self.brightness, self.contrast, self.saturation, self.exposure)
 
     def process(self, image: Image.Image) -> Image.Image:
         base, alpha = split(image)

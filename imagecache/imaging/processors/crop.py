@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
-from .arguments import checked_length, checked_number, name_of
+from .arguments import checked_length, checked_number, give_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Crop:
     width: int
     height: int
     anchor: tuple[float, float] = (0.5, 0.5)
+    identifier: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checked_length("width", self.width)
@@ -32,10 +33,7 @@ class Crop:
             raise TypeError(f"anchor is a pair of numbers, not {self.anchor!r}")
         anchor = tuple(min(1.0, max(0.0, checked_number("anchor", value))) for value in self.anchor)
         object.__setattr__(self, "anchor", anchor)
-
-    @property
-    def identifier(self) -> str:
-        return name_of(type(self).__name__, self.width, self.height, self.anchor)
+        give_name(self, self.width, self.height, self.anchor)
 
     def process(self, image: Image.Image) -> Image.Image:
         box = self.box_in(image.size)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
-from .arguments import checked_length, name_of
+from .arguments import checked_length, give_name
 
 ORIGINAL_SIZE = "original_size"
 """The key of ``Image.info`` under which a draft decode leaves the size of the whole picture."""
@@ -30,14 +30,12 @@ class Downsample:
 
     width: int
     height: int
+    identifier: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checked_length("width", self.width)
         checked_length("height", self.height)
-
-    @property
-    def identifier(self) -> str:
-        return name_of(type(self).__name__, self.width, self.height)
+        give_name(self, self.width, self.height)
 
     def process(self, image: Image.Image) -> Image.Image:
         # Fitted from the size before the draft: rounding the shape twice could end a pixel off.

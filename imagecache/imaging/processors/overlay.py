@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
-from .arguments import Colour, checked_colour, checked_number, name_of
+from .arguments import Colour, checked_colour, checked_number, give_name
 from .pixels import join, paint, split
 
 
@@ -20,14 +20,12 @@ class Overlay:
 
     color: Colour
     fraction: float = 0.5
+    identifier: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "color", checked_colour("color", self.color))
         object.__setattr__(self, "fraction", checked_number("fraction", self.fraction, 0, 1))
-
-    @property
-    def identifier(self) -> str:
-        return name_of(type(self).__name__, self.color, self.fraction)
+        give_name(self, self.color, self.fraction)
 
     def process(self, image: Image.Image) -> Image.Image:
         base, alpha = split(image)

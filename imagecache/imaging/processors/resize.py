@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from PIL import Image
 
 from ..modes import to_simple
-from .arguments import checked_length, name_of
+from .arguments import checked_length, give_name
 
 ContentMode = Literal["none", "aspect_fit", "aspect_fill"]
 
@@ -32,16 +32,14 @@ class Resize:
     width: int
     height: int
     mode: ContentMode = "none"
+    identifier: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checked_length("width", self.width)
         checked_length("height", self.height)
         if self.mode not in get_args(ContentMode):
             raise ValueError(f"mode is one of {', '.join(get_args(ContentMode))}, not {self.mode!r}")
-
-    @property
-    def identifier(self) -> str:
-        return name_of(type(self).__name__, self.width, self.height, self.mode)
+        give_name(self, self.width, self.height, self.mode)
 
     def process(self, image: Image.Image) -> Image.Image:
         target = self.target_of(image.size)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from PIL import Image
 
-from .arguments import Colour, checked_colour, checked_length, name_of
+from .arguments import Colour, checked_colour, checked_length, give_name
 from .pixels import join, multiplied, paint, rounded_mask, split
 
 Corner = Literal["top_left", "top_right", "bottom_right", "bottom_left"]
@@ -27,6 +27,7 @@ class RoundCorners:
     radius: int
     corners: tuple[Corner, ...] = ALL_CORNERS
     background: Colour | None = None
+    identifier: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checked_length("radius", self.radius)
@@ -35,11 +36,8 @@ class RoundCorners:
         object.__setattr__(self, "corners", tuple(corner for corner in ALL_CORNERS if corner in self.corners))
         if self.background is not None:
             object.__setattr__(self, "background", checked_colour("background", self.background))
-
-    @property
-    def identifier(self) -> str:
         corners = "all" if self.corners == ALL_CORNERS else "+".join(self.corners)
-        return name_of(type(self).__name__, self.radius, corners, self.background)
+        give_name(self, self.radius, corners, self.background)
 
     def process(self, image: Image.Image) -> Image.Image:
         base, alpha = split(image)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
-from .arguments import Colour, checked_colour, name_of
+from .arguments import Colour, checked_colour, give_name
 from .pixels import has_colour, join, paint, split
 
 
@@ -19,13 +19,11 @@ class Tint:
     """
 
     color: Colour
+    identifier: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "color", checked_colour("color", self.color))
-
-    @property
-    def identifier(self) -> str:
-        return name_of(type(self).__name__, self.color)
+        give_name(self, self.color)
 
     def process(self, image: Image.Image) -> Image.Image:
         base, alpha = split(image)
