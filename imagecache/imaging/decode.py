@@ -68,25 +68,17 @@ def decode(data: bytes, *, options: DecodeOptions, limits: ImageLimits, url: str
     Raises NotAnImageError, ImageTooLargeError, DecodeError (a cut image is damaged, never half an image).
     """
     if (head := plain_jpeg(data, limits=limits, url=url)) is not None:
-        image = _decoded_plainly(data, *head, options, url)
+        image = _decoded_plainly(data, *head, options)
         if image is not None:
             return image
     opened, header = open_image(data, limits=limits, url=url)
     return _decoded(opened, header, options, limits, url)
 
 
-def _decoded_plainly(
-    data: bytes, plain: PlainImage, header: ImageHeader, options: DecodeOptions, url: str
-) -> Image.Image | None:
-    """A plain JPEG in full size; None where it takes more."""
-    if options.draft is not None and draft_scale(header, options.draft) > 1:
-        return None
-    with decoding(url, header.format):
-        image = decode_plain_jpeg(data, plain)
-        # Upright, and in one of the simple modes, it is already.
-        if image is None or options.mode in ("auto", None, image.mode):
-            return image
-        return finish(image, options.mode)
+def _decoded_plainly(data: bytes, plain: PlainImage, header: ImageHeader, options: DecodeOptions) -> Image.Image | None:
+    """A plain JPEG as it is stored, which is upright; None where it takes more, or does not decode."""
+    is_whole = options.draft is None or draft_scale(header, options.draft) == 1
+    return decode_plain_jpeg(data, plain) if is_whole and options.mode in ("auto", None, plain.mode) else None
 
 
 def _decoded(
@@ -111,12 +103,11 @@ def decode_small(
         # Pillow decodes an icon as it opens it, however much that is.
         return read_header(data, limits=limits, url=url), None
     if (head := plain_jpeg(data, limits=limits, url=url)) is not None:
-        plain, header = head
-        if decoded_cost(header, options) > most:
-            return header, None
-        image = _decoded_plainly(data, plain, header, options, url)
+        if decoded_cost(head[1], options) > most:
+            return head[1], None
+        image = _decoded_plainly(data, *head, options)
         if image is not None:
-            return header, image
+            return head[1], image
     opened, header = open_image(data, limits=limits, url=url)
     if decoded_cost(header, options) > most:
         opened.close()

@@ -23,8 +23,8 @@ def decode_plain_jpeg(data: bytes, plain: PlainImage) -> Image.Image | None:
     if plain.mode == "CMYK":
         # Turned over or not by what is said elsewhere.
         return None
-    image = Image.new(plain.mode, (plain.width, plain.height), None)
     try:
+        image = Image.new(plain.mode, (plain.width, plain.height), None)
         image.frombytes(data, "jpeg", plain.mode, "")
     except Exception:  # The border to Pillow's decoders; it tells by itself what is wrong, when it opens the file.
         return None

@@ -109,11 +109,19 @@ def test_a_plain_jpeg_is_decoded_without_opening_it_and_as_if_it_was(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["baseline", "grey", "profile"])
-def test_it_is_converted_as_others_are(name: str, mode: ImageMode, never_opened: Callable[[], None]) -> None:
+def test_it_is_converted_as_others_are(name: str, mode: ImageMode) -> None:
     options = DecodeOptions(mode)
     opened = as_opened(PLAIN[name], options)
-    never_opened()
     assert told(decode(PLAIN[name], options=options, limits=LIMITS, url=URL)) == told(opened)
+    assert opened.mode == mode or mode in ("auto", None)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("baseline", None), ("baseline", "RGB"), ("grey", None), ("grey", "L")])
+def test_one_that_is_wanted_as_it_is_is_not_opened(
+    name: str, mode: ImageMode, never_opened: Callable[[], None]
+) -> None:
+    never_opened()
+    decode(PLAIN[name], options=DecodeOptions(mode), limits=LIMITS, url=URL)
 
 
 def test_a_small_one_is_decoded_as_it_is_looked_at(never_opened: Callable[[], None]) -> None:
@@ -146,12 +154,13 @@ def test_cmyk_is_left_to_pillow() -> None:
     assert image.mode == "CMYK"
 
 
-def test_what_its_decoder_does_not_take_is_opened_for_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["PIL.Image.new", "PIL.Image.Image.frombytes"])
+def test_what_its_decoder_does_not_take_is_opened_for_the_reason(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
     opened = as_opened(sample("JPEG"))
-    monkeypatch.setattr(Image.Image, "frombytes", fail)
+    monkeypatch.setattr(place, fail)
     assert told(decode(sample("JPEG"), options=AUTO, limits=LIMITS, url=URL)) == told(opened)
     found, small = decode_small(sample("JPEG"), options=AUTO, most=2**20, limits=LIMITS, url=URL)
     assert found.format == "JPEG"
