@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 from collections import deque
 
-AT_ONCE = 8
+AT_ONCE = 4
 """Steps of some 50 to 100 µs each."""
 
 
