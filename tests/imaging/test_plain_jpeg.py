@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageFile
 
-from imagecache.errors import ImageError
+from imagecache.errors import ImageError, ImageTooLargeError
 from imagecache.imaging.decode import DecodeOptions, decode, decode_small, decoded_cost, finish
 from imagecache.imaging.foreign import decoding
 from imagecache.imaging.header import open_image
+from imagecache.imaging.limits import ImageLimits
 from imagecache.imaging.processors.downsample import ORIGINAL_SIZE
 from imagecache.request import ImageMode
 
@@ -172,6 +173,12 @@ def test_what_pillow_was_told_of_cut_images_does_not_change_whole_ones(monkeypat
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     data = sample("JPEG")
     assert told(decode(data, options=AUTO, limits=LIMITS, url=URL)) == told(as_opened(data))
+
+
+def test_what_pillow_would_refuse_is_opened_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 // 3)
+    with pytest.raises(ImageTooLargeError, match="Pillow"):
+        decode(sample("JPEG"), options=AUTO, limits=ImageLimits(max_pixels=10**6), url=URL)
 
 
 def outcome(decoded: Callable[[], Image.Image]) -> object:
