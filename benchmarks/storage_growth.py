@@ -337,7 +337,7 @@ async def opening(folder: str, count: int, lag: Lag) -> float:
     with serving.measure():
         await get_all(disk, [random.randrange(count)])
     async with lag.measure():
-        # An answer behind every job of the sweep: it is a chain, one for each sub-folder.
+        # An answer behind every job of the sweep: it is a chain, one for some hundred files.
         for _ in range(300):
             await disk.poll()
     await disk.aclose()
