@@ -14,7 +14,7 @@ from ..errors import ImageError, ImageTooLargeError
 from ..protocols import ImageProcessor
 from ..request import ImageMode
 from .foreign import decoding
-from .header import ImageHeader, drop_exif, open_image, orientation_of, plain_jpeg, read_header
+from .header import ImageHeader, drop_exif, open_image, orientation_of, plain_jpeg_head, read_header
 from .limits import ImageLimits
 from .modes import SIMPLE_MODES, bytes_per_pixel, convert, to_simple
 from .plain import PlainImage
@@ -67,7 +67,7 @@ def decode(data: bytes, *, options: DecodeOptions, limits: ImageLimits, url: str
 
     Raises NotAnImageError, ImageTooLargeError, DecodeError (a cut image is damaged, never half an image).
     """
-    if (head := plain_jpeg(data, limits=limits, url=url)) is not None:
+    if (head := plain_jpeg_head(data, limits=limits, url=url)) is not None:
         image = _decoded_plainly(data, *head, options)
         if image is not None:
             return image
@@ -75,10 +75,10 @@ def decode(data: bytes, *, options: DecodeOptions, limits: ImageLimits, url: str
     return _decoded(opened, header, options, limits, url)
 
 
-def _decoded_plainly(data: bytes, plain: PlainImage, header: ImageHeader, options: DecodeOptions) -> Image.Image | None:
+def _decoded_plainly(data: bytes, head: PlainImage, header: ImageHeader, options: DecodeOptions) -> Image.Image | None:
     """A plain JPEG as it is stored, which is upright; None where it takes more, or does not decode."""
     is_whole = options.draft is None or draft_scale(header, options.draft) == 1
-    return decode_plain_jpeg(data, plain) if is_whole and options.mode in ("auto", None, plain.mode) else None
+    return decode_plain_jpeg(data, head) if is_whole and options.mode in ("auto", None, head.mode) else None
 
 
 def _decoded(
@@ -102,7 +102,7 @@ def decode_small(
     if sniff(data) == "ICO":
         # Pillow decodes an icon as it opens it, however much that is.
         return read_header(data, limits=limits, url=url), None
-    if (head := plain_jpeg(data, limits=limits, url=url)) is not None:
+    if (head := plain_jpeg_head(data, limits=limits, url=url)) is not None:
         if decoded_cost(head[1], options) > most:
             return head[1], None
         image = _decoded_plainly(data, *head, options)

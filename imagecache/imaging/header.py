@@ -67,9 +67,8 @@ def read_header(data: bytes, *, limits: ImageLimits, url: str = "") -> ImageHead
     """
     formats = _formats_for(data, limits, url)
     with decoding(url, _only(formats)):
-        plain = plain_image(data, _only(formats))
-        if plain is not None and not _has_to_be_opened(plain, formats):
-            return _plain_header(plain, formats[0], limits, url, len(data))
+        if (head := _plain_head(data, formats, limits, url)) is not None:
+            return head[1]
         structure = _structure(data, formats, limits, url)
         if formats == ("ICO",):
             # Pillow decodes an icon as it opens it, and that is for those who have a share of the decode budget.
@@ -79,15 +78,20 @@ def read_header(data: bytes, *, limits: ImageLimits, url: str = "") -> ImageHead
         return header
 
 
-def plain_jpeg(data: bytes, *, limits: ImageLimits, url: str = "") -> tuple[PlainImage, ImageHeader] | None:
+def plain_jpeg_head(data: bytes, *, limits: ImageLimits, url: str = "") -> tuple[PlainImage, ImageHeader] | None:
     """What is known of a JPEG that need not be opened; None for whatever else it is. Raises as :func:`read_header`."""
     if not data.startswith(b"\xff\xd8\xff"):
         return None
-    formats = _formats_for(data, limits, url)
-    plain = plain_image(data, "JPEG")
+    return _plain_head(data, _formats_for(data, limits, url), limits, url)
+
+
+def _plain_head(
+    data: bytes, formats: tuple[str, ...], limits: ImageLimits, url: str
+) -> tuple[PlainImage, ImageHeader] | None:
+    plain = plain_image(data, _only(formats))
     if plain is None or _has_to_be_opened(plain, formats):
         return None
-    return plain, _plain_header(plain, "JPEG", limits, url, len(data))
+    return plain, _plain_header(plain, formats[0], limits, url, len(data))
 
 
 def open_image(data: bytes, *, limits: ImageLimits, url: str = "") -> tuple[ImageFile.ImageFile, ImageHeader]:
