@@ -472,6 +472,7 @@ class ImageManager:
 
     async def _close(self) -> None:
         self._others.stop()
+        self._loader.stop()
         await self._flights.close()
         await self.downloader.aclose()
         await self._loader.drain()

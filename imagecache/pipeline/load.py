@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..clock import TimerHandle
 from ..entry import Entry, RowKey
 from ..errors import (
     BadStatusError,
@@ -87,7 +88,12 @@ class Loader:
         self.early = EarlyDecodes(parts, self._stored)
         self._keeping = Keeping()
         self._questions = Turns()
-        self._may_be_cold = True
+        self._warming: TimerHandle | None = None
+
+    def stop(self) -> None:
+        """Begin nothing by itself any more."""
+        if self._warming is not None:
+            self._warming.cancel()
 
     async def drain(self) -> None:
         """Wait until what is kept of downloads that broke off is with the disk tier."""
@@ -432,8 +438,8 @@ class Loader:
         flight: Flight[Loaded],
     ) -> Loaded:
         """One question to the server, and a second, plain one if a 304 speaks of nothing that is stored."""
-        if wants_pixels and self._may_be_cold:
-            self._warm_up_soon()
+        if wants_pixels and self._warming is None:
+            self._warming = self._warm_up_soon()
         entry = found.entry
         beginnings = StoredParts(self._parts, self._keeping, request, scope, stamp, found.beginnings)
         download = await self._download(request, scope, asked, flight, beginnings, strip_conditions=is_plain)
@@ -459,15 +465,14 @@ class Loader:
         # What replaces stored bytes that were of no use is not to be read from there again.
         return loaded if is_plain else await self._put_down(loaded)
 
-    def _warm_up_soon(self) -> None:
-        parts, self._may_be_cold = self._parts, False
+    def _warm_up_soon(self) -> TimerHandle:
+        parts = self._parts
 
         def warm_up_now() -> None:
             if is_cold():
-                parts.workers.start(warm_up)
+                parts.flights.start(parts.workers.run(warm_up))
 
-        if is_cold():
-            parts.deadlines.call_at(parts.clock.monotonic() + WARM_UP_AFTER, warm_up_now)
+        return parts.deadlines.call_at(parts.clock.monotonic() + WARM_UP_AFTER, warm_up_now)
 
     async def _received(
         self,

@@ -244,13 +244,6 @@ class Workers:
             raise
         return await future
 
-    def start(self, function: Callable[[], object]) -> None:
-        """Have a function called in a thread, which must not raise; nobody waits for it."""
-        if not self._is_shut_down:
-            threads = self._running()
-            threads.expect(1)
-            threads.put([_Work(function, (), 0, asyncio.get_running_loop().create_future())])
-
     def seat(self, cost: int) -> Seat | None:
         """A place for work of this cost that another thread may bring; None where it would have to wait for one.
 
