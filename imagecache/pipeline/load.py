@@ -438,7 +438,7 @@ class Loader:
         flight: Flight[Loaded],
     ) -> Loaded:
         """One question to the server, and a second, plain one if a 304 speaks of nothing that is stored."""
-        if wants_pixels and self._warming is None:
+        if wants_pixels and self._warming is None and is_cold():
             self._warming = self._warm_up_soon()
         entry = found.entry
         beginnings = StoredParts(self._parts, self._keeping, request, scope, stamp, found.beginnings)
